@@ -1,0 +1,106 @@
+"""What one iteration runs: prefill chunks and decodes, with the sums that price it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmsim.decodes import DecodeSet
+    from llmsim.request import Request
+
+
+class Work:
+    """The sums over a batch that a cost model prices (all ints, tokens unless said).
+
+    prefill_tokens     prompt tokens computed
+    prefill_seqs       prefill chunks, each of one sequence
+    prefill_context    sum over chunks of the tokens already computed before the chunk
+    prefill_attention  sum over chunks of query-key pairs, chunk * past + chunk * (chunk + 1) / 2
+    decode_tokens      decodes, one token each
+    decode_context     sum over decodes of the sequence's length (prompt and outputs) when the iteration starts
+    """
+
+    __slots__ = (
+        "decode_context",
+        "decode_tokens",
+        "prefill_attention",
+        "prefill_context",
+        "prefill_seqs",
+        "prefill_tokens",
+    )
+
+    def __init__(
+        self,
+        prefill_tokens: int = 0,
+        prefill_seqs: int = 0,
+        prefill_context: int = 0,
+        prefill_attention: int = 0,
+        decode_tokens: int = 0,
+        decode_context: int = 0,
+    ) -> None:
+        self.prefill_tokens = prefill_tokens
+        self.prefill_seqs = prefill_seqs
+        self.prefill_context = prefill_context
+        self.prefill_attention = prefill_attention
+        self.decode_tokens = decode_tokens
+        self.decode_context = decode_context
+
+    @property
+    def tokens(self) -> int:
+        """Tokens the iteration runs through the linear layers."""
+        return self.prefill_tokens + self.decode_tokens
+
+    @property
+    def sequences(self) -> int:
+        """Sequences in the batch."""
+        return self.prefill_seqs + self.decode_tokens
+
+    def __repr__(self) -> str:
+        return "Work(" + ", ".join(f"{name}={getattr(self, name)}" for name in self.__slots__) + ")"
+
+
+class Batch(Work):
+    """One iteration of one replica; also its own `Work`.
+
+    Prefill chunks stand in the parallel lists `prefills` and `chunks`. Decodes are either every member of
+    the `decodes` set, or the requests listed one by one in `decode_list`, or both.
+    """
+
+    __slots__ = ("chunks", "decode_list", "decodes", "preempted", "prefills", "rejected")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefills: list[Request] = []
+        self.chunks: list[int] = []
+        self.decodes: DecodeSet | None = None
+        self.decode_list: list[Request] = []
+        self.preempted: list[Request] = []
+        """Requests that lost their KV while this batch was formed, in that order."""
+        self.rejected: list[Request] = []
+        """Requests the scheduler dropped while this batch was formed, `request.rejected` says why."""
+
+    def add_prefill(self, request: Request, tokens: int) -> None:
+        """Compute the next `tokens` of the request's prompt."""
+        past = request.computed
+        self.prefills.append(request)
+        self.chunks.append(tokens)
+        self.prefill_tokens += tokens
+        self.prefill_seqs += 1
+        self.prefill_context += past
+        self.prefill_attention += tokens * past + tokens * (tokens + 1) // 2
+
+    def add_decode(self, request: Request) -> None:
+        """One output token of a request that is in no DecodeSet."""
+        self.decode_list.append(request)
+        self.decode_tokens += 1
+        self.decode_context += request.prompt_tokens + request.generated
+
+    def add_decodes(self, decodes: DecodeSet) -> None:
+        """One output token of every member of the set."""
+        self.decodes = decodes
+        self.decode_tokens += decodes.size
+        self.decode_context += decodes.context
+
+    def __len__(self) -> int:
+        """Sequences in the batch."""
+        return self.prefill_seqs + self.decode_tokens

@@ -1,0 +1,184 @@
+"""Cluster: the simulation environment, the arrival process, the router and the replicas of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import simpy
+from simpy.events import Event
+
+from llmsim.errors import CapacityError, StalledError
+from llmsim.replica import Replica
+from llmsim.request import NEVER
+from llmsim.routers.base import ReplicaView
+from llmsim.units import to_seconds
+
+if TYPE_CHECKING:
+    from llmsim.executors.base import Executor
+    from llmsim.kvcache import KVCache
+    from llmsim.recorder import Recorder
+    from llmsim.request import Request
+    from llmsim.routers.base import Router
+    from llmsim.schedulers.base import Scheduler
+
+Progress = Callable[[int, int], None]
+"""Called with (requests done, requests in all), about every hundredth of the run."""
+
+CLIENT_REACTION_NS = 1
+"""A closed-loop client sends its next request this long after an answer: an instant of its own, so that no
+replica's decision depends on the order in which replicas are visited at one instant."""
+
+
+class Cluster:
+    """Replicas behind a router, in one SimPy environment."""
+
+    def __init__(self, router: Router) -> None:
+        self.env = simpy.Environment()
+        self.router = router
+        self.replicas: list[Replica] = []
+        self.replica_of: dict[int, int] = {}
+        """Request id -> index of the replica it was sent to."""
+        self._views: list[ReplicaView] = []
+        self._done = 0
+        self._total = 0
+        self._closed = False
+        self._progress: Progress | None = None
+        self._backlog: Iterator[Request] = iter(())
+
+    def add_replica(
+        self,
+        scheduler: Scheduler,
+        executor: Executor,
+        kv: KVCache,
+        recorder: Recorder,
+        *,
+        macro: bool = True,
+        first_token_at_prefill_end: bool = True,
+        regenerate_output: bool = False,
+    ) -> Replica:
+        """A replica around a scheduler that is bound to `kv` already. Switches as in Replica."""
+        replica = Replica(
+            self.env,
+            scheduler,
+            executor,
+            kv,
+            recorder,
+            macro=macro,
+            first_token_at_prefill_end=first_token_at_prefill_end,
+            regenerate_output=regenerate_output,
+            on_finish=self._on_finish,
+        )
+        self._views.append(ReplicaView(len(self.replicas), replica))
+        self.replicas.append(replica)
+        return replica
+
+    def run(
+        self,
+        requests: Sequence[Request],
+        *,
+        max_concurrency: int | None = None,
+        horizon_ns: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Serve `requests` (sorted by arrival) to the end, or until `horizon_ns`.
+
+        With `max_concurrency` the loop is closed: that many are outstanding at any time, the next is sent when
+        one is answered, and arrival_ns is set to the moment of sending. At the horizon no batch is formed and
+        nothing is sent any more; iterations in flight complete. Raises CapacityError for a request that no
+        replica could ever hold, StalledError if requests are left that nothing can serve.
+        """
+        self._total, self._progress = len(requests), progress
+        for replica in self.replicas:
+            refuse_hopeless(requests, replica)
+        if max_concurrency is None:
+            self.env.process(self._arrivals(requests))
+        else:
+            self._backlog = iter(requests)
+            for request in islice(self._backlog, max_concurrency):
+                request.arrival_ns = 0
+                self._send(request)
+        if horizon_ns is not None:
+            stop = self.env.timeout(horizon_ns)
+            assert stop.callbacks is not None
+            stop.callbacks.append(self._stop)
+        self.env.run()
+        for replica in self.replicas:
+            for request in list(replica.scheduler.decodes.members):
+                replica.scheduler.decodes.leave(request)  # makes its counters exact
+        if horizon_ns is None:
+            self._refuse_leftovers(requests)
+
+    def _arrivals(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
+        env = self.env
+        for request in requests:
+            if request.arrival_ns > env.now:
+                yield env.timeout(request.arrival_ns - env.now)
+                if self._closed:
+                    return
+            self._send(request)
+
+    def _send(self, request: Request) -> None:
+        index = self.router.route(request, self._views, self.env.now) if len(self.replicas) > 1 else 0
+        self.replica_of[request.id] = index
+        self.replicas[index].submit(request)
+
+    def _on_finish(self, request: Request) -> None:
+        self._done += 1
+        if self._progress is not None and self._done * 100 // self._total > (self._done - 1) * 100 // self._total:
+            self._progress(self._done, self._total)
+        following = next(self._backlog, None)
+        if following is not None:
+            following.arrival_ns = self.env.now + CLIENT_REACTION_NS
+            reaction = self.env.timeout(CLIENT_REACTION_NS)
+            assert reaction.callbacks is not None
+            reaction.callbacks.append(lambda _: None if self._closed else self._send(following))
+
+    def _stop(self, _: Event) -> None:
+        self._closed = True
+        for replica in self.replicas:
+            replica.stop()
+
+    def _refuse_leftovers(self, requests: Sequence[Request]) -> None:
+        left = [r for r in requests if r.finish_ns == NEVER and not r.rejected]
+        if not left:
+            for replica in self.replicas:
+                assert not replica.kv.used_blocks, f"{replica.kv.used_blocks} KV blocks leaked"
+            return
+        stuck = left[0]
+        kv = self.replicas[self.replica_of.get(stuck.id, 0)].kv
+        raise StalledError(
+            f"{len(left)} of {len(requests)} requests can never be served; the first is id {stuck.id} "
+            f"({stuck.prefill_tokens} tokens to prefill, needs {kv.blocks_for(stuck.prefill_tokens)} KV blocks; "
+            f"{kv.free_blocks} of {kv.num_blocks} are free, {kv.watermark_blocks} are kept free at admission), at "
+            f"{to_seconds(self.env.now):.3f} s: the scheduler formed no batch though nothing was running"
+        )
+
+
+def refuse_hopeless(requests: Sequence[Request], replica: Replica) -> None:
+    """Raise CapacityError for a request that could not finish even alone in this replica's cache.
+
+    It must fit with its whole output and leave the watermark and one block: growth by decoding asks for a free
+    block whether it needs one or not, and a preempted request must be admitted again.
+    """
+    kv, scheduler = replica.kv, replica.scheduler
+    if not scheduler.paged:
+        needed, offered = kv.blocks_for(scheduler.max_model_len), kv.num_blocks
+        if needed > offered:
+            raise CapacityError(
+                f"{type(scheduler).__name__} reserves max_model_len={scheduler.max_model_len} tokens a request, "
+                f"{needed} KV blocks, but the cache has {offered}; lower engine.max_model_len or raise num_blocks"
+            )
+        return
+    limit = (kv.num_blocks - kv.watermark_blocks - 1) * kv.block_size
+    for request in requests:
+        if request.prompt_tokens > scheduler.max_model_len:
+            continue  # the scheduler rejects it
+        if request.prompt_tokens + request.output_tokens > limit:
+            raise CapacityError(
+                f"request {request.id} grows to {request.prompt_tokens + request.output_tokens} tokens "
+                f"(prompt {request.prompt_tokens}, output {request.output_tokens}) but {kv.num_blocks} KV blocks of "
+                f"{kv.block_size} serve {limit} at most; raise engine.num_blocks, or drop or clip long requests "
+                "(workload.on_long)"
+            )

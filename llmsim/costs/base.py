@@ -1,0 +1,36 @@
+"""CostModel: how long one iteration takes, given the sums that describe its batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from llmsim.units import FS_PER_SECOND
+
+if TYPE_CHECKING:
+    from llmsim.batch import Work
+
+
+class CostModel(ABC):
+    """Seconds that a batch takes. The one method to write is `seconds`.
+
+    The loop prices in whole femtoseconds, so that sums over a run of decode iterations are exact and a
+    macro-step ends at the same nanosecond as its iterations would one by one.
+    """
+
+    @abstractmethod
+    def seconds(self, work: Work) -> float:
+        """Seconds one iteration of `work` takes; must be positive."""
+
+    def femtoseconds(self, work: Work) -> int:
+        """The same price in whole femtoseconds."""
+        return round(self.seconds(work) * FS_PER_SECOND)
+
+    def decode_slope(self, work: Work) -> int | None:
+        """Femtoseconds that each further decode-context token adds to decode-only `work`, where that is constant.
+
+        A model that returns a number promises femtoseconds(work with context c + x) =
+        femtoseconds(work with context c) + slope * x exactly, for any x >= 0 and the same number of decodes.
+        None (the default) makes the executor price repetitions one by one: slower, never different.
+        """
+        return None

@@ -1,0 +1,171 @@
+"""SimulatedExecutor: iteration times from a cost model, runs of decodes in closed form."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+from math import isqrt
+from typing import TYPE_CHECKING, overload
+
+from llmsim.batch import Work
+from llmsim.errors import CalibrationError
+from llmsim.executors.base import Executor
+from llmsim.units import FS_PER_NS, FS_PER_SECOND
+
+if TYPE_CHECKING:
+    from llmsim.batch import Batch
+    from llmsim.costs.base import CostModel
+
+LONGEST_RUN_FS = 1 << 61
+"""Cap on one macro-step (about 38 minutes of simulated time), so that its expansion fits 64-bit integers."""
+
+
+class Ramp(Sequence[int]):
+    """End times of a run of iterations, each longer than the one before by the same amount.
+
+    Iteration i = 0 .. n-1 ends at start_ns + floor((carry + first * (i+1) + growth * i * (i+1) / 2) / 10**6):
+    a sequence of ints that is never written out, so a run costs the same whatever its length.
+    `carry`, `first` and `growth` are femtoseconds, `carry` below one nanosecond.
+    """
+
+    __slots__ = ("carry", "first", "growth", "n", "start_ns")
+
+    def __init__(self, start_ns: int, carry: int, first: int, growth: int, n: int) -> None:
+        self.start_ns = start_ns
+        self.carry = carry
+        self.first = first
+        self.growth = growth
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def elapsed_fs(self, iterations: int) -> int:
+        """Femtoseconds from start_ns to the end of the first `iterations` iterations."""
+        return self.carry + self.first * iterations + self.growth * (iterations * (iterations - 1) // 2)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.n))]
+        if index < 0:
+            index += self.n
+        if not 0 <= index < self.n:
+            raise IndexError(index)
+        return self.start_ns + self.elapsed_fs(index + 1) // FS_PER_NS
+
+    def until(self, now: int) -> Ramp:
+        """The run cut after the first iteration that ends at or after `now`."""
+        target = (now - self.start_ns) * FS_PER_NS  # smallest k with elapsed_fs(k) >= target
+        if self.growth:
+            b = 2 * self.first - self.growth
+            gap = target - self.carry
+            k = (isqrt(b * b + 8 * self.growth * gap) - b) // (2 * self.growth) if gap > 0 else 0
+        else:
+            k = (target - self.carry) // self.first
+        k = max(1, min(k, self.n))
+        while k > 1 and self.elapsed_fs(k - 1) >= target:
+            k -= 1
+        while k < self.n and self.elapsed_fs(k) < target:
+            k += 1
+        return Ramp(self.start_ns, self.carry, self.first, self.growth, k)
+
+
+class SimulatedExecutor(Executor):
+    """Prices batches with `cost`; `host_overhead_s` seconds are added to every iteration.
+
+    Times are summed in whole femtoseconds; what is left below a nanosecond is carried into the next iteration
+    if that follows at once. So a run of decodes priced as one ramp ends at the very nanosecond at which the
+    same iterations end one by one.
+    """
+
+    def __init__(self, cost: CostModel, host_overhead_s: float = 0.0) -> None:
+        self.cost = cost
+        self._overhead_fs = round(host_overhead_s * FS_PER_SECOND)
+        self._carry_fs = 0
+        self._end_ns = -1
+
+    def execute(self, batch: Batch, start_ns: int, iterations: int) -> Sequence[int]:
+        """As in Executor. Raises CalibrationError for a price below one nanosecond."""
+        price = self.cost.femtoseconds(batch) + self._overhead_fs
+        if price < FS_PER_NS:
+            raise CalibrationError(
+                f"the cost model prices {batch_summary(batch)} at {price / FS_PER_SECOND} s; a batch must take at "
+                "least 1 ns: check the calibration's coefficients and range"
+            )
+        carry = self._carry_fs if start_ns == self._end_ns else 0
+        if iterations > 1:
+            slope = self.cost.decode_slope(batch)
+            if slope is not None and slope >= 0:
+                return self._ramp(start_ns, carry, price, slope * batch.decode_tokens, iterations)
+            return self._one_by_one(batch, start_ns, carry, iterations)
+        elapsed_ns, self._carry_fs = divmod(carry + price, FS_PER_NS)
+        self._end_ns = start_ns + elapsed_ns
+        return (self._end_ns,)
+
+    def _ramp(self, start_ns: int, carry: int, first: int, growth: int, n: int) -> Ramp:
+        ramp = Ramp(start_ns, carry, first, growth, n)
+        while ramp.n > 1 and ramp.elapsed_fs(ramp.n) > LONGEST_RUN_FS:
+            ramp.n //= 2
+        self._settle(ramp)
+        return ramp
+
+    def _settle(self, ramp: Ramp) -> None:
+        elapsed_ns, self._carry_fs = divmod(ramp.elapsed_fs(ramp.n), FS_PER_NS)
+        self._end_ns = ramp.start_ns + elapsed_ns
+
+    def _one_by_one(self, batch: Work, start_ns: int, carry: int, iterations: int) -> Sequence[int]:
+        """A run for models whose price is no line in the context; 64 iterations at most, as it may be cut."""
+        n, context = batch.decode_tokens, batch.decode_context
+        prices = [
+            self.cost.femtoseconds(Work(decode_tokens=n, decode_context=context + i * n)) + self._overhead_fs
+            for i in range(min(iterations, 64))
+        ]
+        elapsed = list(accumulate(prices, initial=carry))[1:]
+        ends = Elapsed(start_ns, elapsed)
+        self._carry_fs, self._end_ns = elapsed[-1] % FS_PER_NS, ends[-1]
+        return ends
+
+    def truncate(self, ends: Sequence[int], now: int) -> Sequence[int]:
+        """As in Executor; the carry becomes that of the last iteration kept."""
+        if isinstance(ends, Ramp):
+            ends = ends.until(now)
+            self._settle(ends)
+        elif isinstance(ends, Elapsed):
+            ends = Elapsed(ends.start_ns, ends.fs[: bisect_left(ends, now) + 1])
+            self._carry_fs, self._end_ns = ends.fs[-1] % FS_PER_NS, ends[-1]
+        return ends
+
+
+class Elapsed(Sequence[int]):
+    """End times of a run as femtoseconds since its start, one by one."""
+
+    __slots__ = ("fs", "start_ns")
+
+    def __init__(self, start_ns: int, fs: list[int]) -> None:
+        self.start_ns = start_ns
+        self.fs = fs
+
+    def __len__(self) -> int:
+        return len(self.fs)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[int]: ...
+    def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        if isinstance(index, slice):
+            return [self.start_ns + fs // FS_PER_NS for fs in self.fs[index]]
+        return self.start_ns + self.fs[index] // FS_PER_NS
+
+
+def batch_summary(work: Work) -> str:
+    """A batch in words, for error messages."""
+    return (
+        f"a batch of {work.prefill_tokens} prefill tokens and {work.decode_tokens} decodes with "
+        f"{work.decode_context} tokens of context"
+    )

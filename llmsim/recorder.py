@@ -1,0 +1,150 @@
+"""Recorder: the columnar iteration log of one replica, and the tables made of it afterwards.
+
+One row is written per event of the loop, not per iteration: a macro-step is one row with a count, expanded
+into its iterations when the run is over. Observers see every step as it happens; only the hooks a subclass
+overrides are called.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmsim.executors.simulated import Ramp
+from llmsim.units import FS_PER_NS
+
+if TYPE_CHECKING:
+    from llmsim.batch import Batch
+    from llmsim.kvcache import KVCache
+    from llmsim.schedulers.base import Scheduler
+
+FIELDS = (
+    "start_ns",
+    "end_ns",
+    "iterations",
+    "prefill_tokens",
+    "prefill_seqs",
+    "prefill_context",
+    "prefill_attention",
+    "decode_tokens",
+    "decode_context",
+    "waiting",
+    "running",
+    "kv_used_blocks",
+    "preempted",
+    "in_set",
+)
+"""Columns of the log, one int64 each; `in_set` is 1 where the replica's DecodeSet advanced."""
+
+
+class Observer:
+    """Hooks into a replica's loop; override what you need.
+
+    A hook that is overridden is called at every step, so it sees macro-steps as they are (`ends` has one end
+    an iteration); run with step_by_step for one call an iteration.
+    """
+
+    def on_batch(self, batch: Batch, start_ns: int, ends: Sequence[int], scheduler: Scheduler, kv: KVCache) -> None:
+        """A batch ran from `start_ns`; called before its tokens are credited, KV as the batch was formed."""
+
+
+class Recorder:
+    """Log of one replica."""
+
+    def __init__(self, observer: Observer | None = None) -> None:
+        self.rows = array("q")
+        self.iterations = 0
+        self._runs: list[tuple[Sequence[int], tuple[int, ...]]] = []
+        overridden = observer is not None and type(observer).on_batch is not Observer.on_batch
+        self._on_batch = observer.on_batch if observer is not None and overridden else None
+
+    def log(
+        self, batch: Batch, start_ns: int, ends: Sequence[int], waiting: int, scheduler: Scheduler, kv: KVCache
+    ) -> int:
+        """Record one step; returns the index of its first iteration. `waiting` requests were left queued."""
+        count = len(ends)
+        decodes = batch.decodes
+        self.rows.extend(
+            (
+                start_ns,
+                ends[-1],
+                count,
+                batch.prefill_tokens,
+                batch.prefill_seqs,
+                batch.prefill_context,
+                batch.prefill_attention,
+                batch.decode_tokens,
+                batch.decode_context,
+                waiting,
+                scheduler.resident,
+                kv.num_blocks - kv.free_blocks,
+                len(batch.preempted),
+                decodes is not None,
+            )
+        )
+        if count > 1:
+            assert decodes is not None
+            self._runs.append((ends, decodes.ring()))
+        if self._on_batch is not None:
+            self._on_batch(batch, start_ns, ends, scheduler, kv)
+        first = self.iterations
+        self.iterations += count
+        return first
+
+    def table(self) -> dict[str, np.ndarray]:
+        """The log with one row an iteration: FIELDS but `iterations`, int64 arrays of equal length."""
+        rows = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, len(FIELDS))
+        counts = rows[:, FIELDS.index("iterations")]
+        row_of = np.repeat(np.arange(len(rows)), counts)
+        columns = {name: rows[row_of, at] for at, name in enumerate(FIELDS) if name != "iterations"}
+        if self._runs:
+            self._expand_runs(columns, rows, counts)
+        return columns
+
+    def _expand_runs(self, columns: dict[str, np.ndarray], rows: np.ndarray, counts: np.ndarray) -> None:
+        """Write each repetition's own times, context and KV use into the repeated rows."""
+        first_of = np.cumsum(counts) - counts
+        run_rows = np.flatnonzero(counts > 1)
+        run_counts = counts[run_rows]
+        total = int(run_counts.sum())
+        run_of = np.repeat(np.arange(len(run_rows)), run_counts)
+        nth = np.arange(total) - np.repeat(np.cumsum(run_counts) - run_counts, run_counts)
+        at = np.repeat(first_of[run_rows], run_counts) + nth
+        ends = self._run_ends(run_of, nth)
+        columns["end_ns"][at] = ends
+        later = nth > 0
+        columns["start_ns"][at[later]] = ends[np.flatnonzero(later) - 1]
+        columns["decode_context"][at] += nth * columns["decode_tokens"][at]
+        columns["preempted"][at[later]] = 0
+        rings = np.array([ring for _, ring in self._runs], dtype=np.int64)
+        grown = self._growth(rings, run_of, nth)
+        columns["kv_used_blocks"][at] += grown
+
+    def _run_ends(self, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
+        """End (ns) of the nth iteration of each run, in closed form for ramps."""
+        ramps = np.zeros((len(self._runs), 4), dtype=np.int64)
+        listed = []
+        for i, (ends, _) in enumerate(self._runs):
+            if isinstance(ends, Ramp):
+                ramps[i] = ends.start_ns, ends.carry, ends.first, ends.growth
+            else:
+                listed.append(i)
+        start, carry, first, growth = ramps[run_of].T
+        k = nth + 1
+        out: np.ndarray = start + (carry + first * k + growth * (k * (k - 1) // 2)) // FS_PER_NS
+        for i in listed:
+            out[run_of == i] = list(self._runs[i][0])
+        return out
+
+    def _growth(self, rings: np.ndarray, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
+        """KV blocks taken since the first iteration of the run (whose own growth the log holds already)."""
+        size = rings.shape[1]
+        prefix = np.concatenate([np.zeros((len(rings), 1), dtype=np.int64), np.cumsum(rings, axis=1)], axis=1)
+        steps = nth + 1  # ring entries used up to and with this iteration
+        rounds, rest = np.divmod(steps, size)
+        total = rounds * prefix[run_of, size] + prefix[run_of, rest]
+        grown: np.ndarray = total - rings[run_of, 0]
+        return grown

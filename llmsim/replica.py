@@ -1,0 +1,171 @@
+"""Replica: the loop around one scheduler and one executor. Macro-stepping lives here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING
+
+import simpy
+from simpy.events import Event
+
+from llmsim.clock import tick
+from llmsim.request import NEVER
+
+if TYPE_CHECKING:
+    from llmsim.batch import Batch
+    from llmsim.executors.base import Executor
+    from llmsim.kvcache import KVCache
+    from llmsim.recorder import Recorder
+    from llmsim.request import Request
+    from llmsim.schedulers.base import Scheduler
+
+
+class Replica:
+    """One model instance: its policy, its device, its KV cache.
+
+    `macro` lets a decode-only batch that nothing can change run as one event. The switches of the engine's
+    semantics: `first_token_at_prefill_end` (vLLM, Niyama: the iteration that completes a prompt emits token 1;
+    false in SLAI and Sarathi's OSDI branch), `regenerate_output` (those two again: a preempted request emits
+    all its output tokens anew). `on_finish` is called for every request that finishes or is rejected.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        scheduler: Scheduler,
+        executor: Executor,
+        kv: KVCache,
+        recorder: Recorder,
+        *,
+        macro: bool = True,
+        first_token_at_prefill_end: bool = True,
+        regenerate_output: bool = False,
+        on_finish: Callable[[Request], None] | None = None,
+    ) -> None:
+        self.env = env
+        self.scheduler = scheduler
+        self.executor = executor
+        self.kv = kv
+        self.recorder = recorder
+        self.macro = macro
+        self.first_token_at_prefill_end = first_token_at_prefill_end
+        self.regenerate_output = regenerate_output
+        self.on_finish = on_finish
+        self.stopped = False
+        self._idle: Event | None = None
+        self._in_run = False
+        self._process = env.process(self._run())
+
+    def submit(self, request: Request) -> None:
+        """A request arrives: it is visible to the next batch formed at this instant or later."""
+        self.scheduler.add(request)
+        self._wake()
+
+    def stop(self) -> None:
+        """Form no further batch; the iteration in flight completes."""
+        self.stopped = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.succeed()
+        elif self._in_run:
+            self._in_run = False
+            self._process.interrupt()
+
+    def _run(self) -> Generator[Event, None, None]:
+        env, scheduler, executor = self.env, self.scheduler, self.executor
+        while not self.stopped:
+            batch = scheduler.schedule(env.now)
+            if batch.preempted or batch.rejected:
+                self._settle_losses(batch)
+            if not batch:
+                if batch.preempted:
+                    continue  # their blocks are free now: the next batch is not empty
+                self._idle = env.event()
+                yield self._idle
+                yield tick(env, env.now)  # let the other arrivals of the same instant in
+                continue
+            iterations = 1
+            if self.macro and not batch.prefills:
+                iterations = self._steady_iterations(batch)
+            ends = executor.execute(batch, env.now, iterations)
+            start, waiting = env.now, len(scheduler.waiting)
+            if len(ends) == 1:
+                yield tick(env, ends[0])
+            else:
+                self._in_run = True
+                try:
+                    yield tick(env, ends[-1])
+                    self._in_run = False
+                except simpy.Interrupt:  # an arrival: the iteration in flight completes, the rest is dropped
+                    ends = executor.truncate(ends, env.now)
+                    yield tick(env, ends[-1])
+            self._commit(batch, start, ends, waiting)
+
+    def _steady_iterations(self, batch: Batch) -> int:
+        """Iterations of a decode-only batch until the policy may decide otherwise or somebody finishes."""
+        if batch.decodes is None or batch.decode_list:
+            return 1
+        steady = self.scheduler.steady_iterations(batch)
+        return min(steady, batch.decodes.steps_to_finish()) if steady > 1 else 1
+
+    def _settle_losses(self, batch: Batch) -> None:
+        if self.regenerate_output:
+            for request in batch.preempted:
+                request.output_target = request.generated + request.output_tokens
+        if self.on_finish is not None:
+            for request in batch.rejected:
+                self.on_finish(request)
+
+    def _commit(self, batch: Batch, start: int, ends: Sequence[int], waiting: int) -> None:
+        """Tokens, KV growth, finishes and log of the iterations that ran."""
+        recorder = self.recorder
+        iteration = recorder.log(batch, start, ends, waiting, self.scheduler, self.kv)
+        last = ends[-1]
+        decodes = batch.decodes
+        if decodes is not None:
+            if len(ends) > 1:
+                self.kv.take(decodes.growth(1, len(ends) - 1))
+            for request in decodes.advance(len(ends)):
+                self._finish(request, last)
+        for request in batch.decode_list:
+            self._emit(request, iteration, last)
+            if request.generated == request.output_target:
+                self._finish(request, last)
+        for request, chunk in zip(batch.prefills, batch.chunks, strict=True):
+            if request.chunks == 0:
+                request.first_scheduled_ns = start
+            request.chunks += 1
+            request.computed += chunk
+            if request.computed == request.prefill_tokens:
+                self._complete_prompt(request, iteration, last)
+
+    def _complete_prompt(self, request: Request, iteration: int, end: int) -> None:
+        request.prefill_end_ns = end
+        request.prompt_completions += 1
+        self.scheduler.prompt_done(request)
+        if self.first_token_at_prefill_end:
+            self._emit(request, iteration, end)
+            if request.generated == request.output_target:
+                self._finish(request, end)
+                return
+        self.scheduler.start_decoding(request)
+
+    def _emit(self, request: Request, iteration: int, end: int) -> None:
+        """One output token outside the DecodeSet, at the end of this iteration."""
+        request.generated += 1
+        if request.first_token_ns == NEVER:
+            request.first_token_ns = end
+        ranges = request.token_ranges
+        if ranges and ranges[-1] == -iteration:  # it emitted in the iteration before, too
+            ranges[-1] = -(iteration + 1)
+        else:
+            ranges += (-(iteration + 1), -(iteration + 1))
+
+    def _finish(self, request: Request, end: int) -> None:
+        request.finish_ns = end
+        self.scheduler.finished(request)
+        if self.on_finish is not None:
+            self.on_finish(request)

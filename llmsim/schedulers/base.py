@@ -1,0 +1,219 @@
+"""What every policy is: a pure decision about the next batch of one replica.
+
+A scheduler sees its own queues, the KV cache and `now`; it knows no clock, SimPy, executor or torch, and never
+reads how long an output will be. Two rungs: write `schedule` from scratch on `Scheduler`, or override one hook
+of `ContinuousBatching`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import insort
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmsim.batch import Batch
+from llmsim.decodes import DecodeSet
+from llmsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llmsim.kvcache import KVCache
+    from llmsim.request import Request
+
+UNBOUNDED = 1 << 60
+"""`steady_iterations` of a batch that nothing but an arrival or a finish can change."""
+
+
+def by_arrival(request: Request) -> tuple[int, int]:
+    """First come, first served; equal arrivals in trace order."""
+    return request.arrival_ns, request.id
+
+
+def at_least(minimum: int, **options: int) -> None:
+    """Raise ConfigError for the first option below `minimum`."""
+    for name, value in options.items():
+        if value < minimum:
+            raise ConfigError(f"{name} must be at least {minimum} but got {value}")
+
+
+class Scheduler(ABC):
+    """Chooses what the next iteration runs.
+
+    Parameters of a policy are dataclass fields; state is made in `bind`. The queues a policy starts with:
+    `waiting` (arrived, hold no KV), `prefilling` (prompt under way, sorted by arrival) and `decodes`.
+    """
+
+    waiting: deque[Request]
+    prefilling: list[Request]
+    decodes: DecodeSet
+    kv: KVCache
+    max_model_len: int
+    paged: bool = True
+    """False for policies that reserve a request's whole KV at admission and never grow it."""
+
+    def bind(self, kv: KVCache, max_model_len: int) -> None:
+        """Start a run on this cache. `max_model_len` is the longest prompt the model takes, in tokens."""
+        self.kv = kv
+        self.max_model_len = max_model_len
+        self.waiting = deque()
+        self.prefilling = []
+        self.decodes = DecodeSet(kv.block_size, paged=self.paged)
+
+    def add(self, request: Request) -> None:
+        """A request has arrived."""
+        self.waiting.append(request)
+
+    @abstractmethod
+    def schedule(self, now: int) -> Batch:
+        """The next batch, formed at `now` (int ns); empty if there is nothing that can run."""
+
+    def steady_iterations(self, batch: Batch) -> int:
+        """How many times this batch may run before `schedule` could answer differently, if nothing arrives and
+        nobody finishes. 1, the default, is always right; more makes macro-steps."""
+        return 1
+
+    def prompt_done(self, request: Request) -> None:
+        """The request's prompt is computed."""
+        self.prefilling.remove(request)
+
+    def start_decoding(self, request: Request) -> None:
+        """After `prompt_done`, if tokens are to come: the request decodes from the next batch on."""
+        self.decodes.join(request)
+
+    def finished(self, request: Request) -> None:
+        """The request has emitted its last token and left its queue."""
+        self.kv.release(request)
+
+    @property
+    def resident(self) -> int:
+        """Requests that hold KV."""
+        return len(self.prefilling) + self.decodes.size
+
+    def reject_too_long(self, batch: Batch) -> bool:
+        """Drop the head of `waiting` if it is longer than the model takes; the replica reports it."""
+        request = self.waiting[0]
+        if request.prefill_tokens <= self.max_model_len:
+            return False
+        self.waiting.popleft()
+        request.rejected = (
+            f"{request.prefill_tokens} tokens to prefill are more than max_model_len={self.max_model_len}"
+        )
+        batch.rejected.append(request)
+        return True
+
+    def preempt(self, request: Request, batch: Batch) -> None:
+        """Take the request's KV away and put it first in line; its prompt and outputs will be recomputed."""
+        if request.computed < request.prefill_tokens:
+            self.prefilling.remove(request)
+        else:
+            self.decodes.leave(request)
+        self.kv.release(request)
+        request.prefill_tokens = request.prompt_tokens + request.generated
+        request.computed = 0
+        request.preemptions += 1
+        self.waiting.appendleft(request)
+        batch.preempted.append(request)
+
+    def add_all_decodes(self, batch: Batch) -> None:
+        """One token for every decode, preempting the youngest arrivals where KV runs out (Sarathi, vLLM v0).
+
+        The originals ask for one free block before every decode, needed or not: enough are free for all only
+        if more are free than are needed.
+        """
+        decodes = self.decodes
+        needed = decodes.blocks_needed()
+        if self.kv.free_blocks > needed:
+            self.kv.free_blocks -= needed
+        else:
+            self._grow_one_by_one(batch)
+        if decodes.size:
+            batch.add_decodes(decodes)
+
+    def _grow_one_by_one(self, batch: Batch) -> None:
+        kv, decodes = self.kv, self.decodes
+        order = sorted([*decodes.members, *self.prefilling], key=by_arrival)
+        at = 0
+        while at < len(order):
+            request = order[at]
+            at += 1
+            if request.computed < request.prefill_tokens:
+                continue
+            while not kv.free_blocks:
+                self.preempt(order.pop() if len(order) > at else request, batch)
+                if request.computed < request.prefill_tokens:  # it was the victim itself
+                    return
+            if decodes.needs_block(request):
+                kv.take(1)
+
+    def growth_bound(self, reserve: int) -> int:
+        """Iterations for which the decodes certainly find their blocks with `reserve` left over, this one in.
+
+        A lower bound: any block_size iterations in a row take one block a decode.
+        """
+        if not self.paged:
+            return UNBOUNDED
+        rounds = (self.kv.free_blocks - reserve) // self.decodes.size
+        return 1 + rounds * self.kv.block_size if rounds > 0 else 1
+
+
+@dataclass
+class ContinuousBatching(Scheduler):
+    """Stall-free continuous batching under a token budget: decodes, then prompts under way, then new prompts.
+
+    The algorithm of Sarathi-Serve (OSDI'24). Prompts are cut into chunks so that a batch holds at most
+    `chunk_size` tokens (decodes are never cut). Override `order_waiting` to choose who is admitted first.
+    """
+
+    chunk_size: int = 512
+    max_num_seqs: int = 128
+
+    def __post_init__(self) -> None:
+        at_least(1, chunk_size=self.chunk_size, max_num_seqs=self.max_num_seqs)
+
+    def order_waiting(self, now: int) -> None:
+        """Hook: reorder `self.waiting`; its head is admitted first, and blocks those behind it."""
+
+    def chunk_limit(self, request: Request) -> int:
+        """Hook: tokens that a batch may hold when a chunk of this request is added."""
+        return self.chunk_size
+
+    def schedule(self, now: int) -> Batch:
+        """Decodes, then partial prompts by arrival, then admissions from the head of `waiting`."""
+        batch = Batch()
+        if self.decodes.size:
+            self.add_all_decodes(batch)
+        for request in self.prefilling:
+            room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
+            if room > 0:  # none left: it stays resident without work (the original would go below zero)
+                batch.add_prefill(request, min(request.prefill_tokens - request.computed, room))
+        if self.waiting:
+            self._admit(batch, now)
+        return batch
+
+    def _admit(self, batch: Batch, now: int) -> None:
+        self.order_waiting(now)
+        waiting, kv = self.waiting, self.kv
+        while waiting:
+            if self.reject_too_long(batch):
+                continue
+            request = waiting[0]
+            room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
+            if (
+                room <= 0
+                or (batch.preempted and request in batch.preempted)  # not back in the batch that threw it out
+                or len(self.prefilling) + self.decodes.size >= self.max_num_seqs
+                or not kv.can_admit(request.prefill_tokens)
+            ):
+                return
+            waiting.popleft()
+            kv.allocate(request, request.prefill_tokens)
+            insort(self.prefilling, request, key=by_arrival)
+            batch.add_prefill(request, min(request.prefill_tokens, room))
+
+    def steady_iterations(self, batch: Batch) -> int:
+        """Decodes alone repeat until one of them could lack a block: who was not admitted now is not later,
+        as memory only shrinks and the number of residents stays."""
+        if batch.prefills or batch.preempted or self.prefilling:
+            return 1
+        return self.growth_bound(reserve=1)

@@ -1,0 +1,74 @@
+"""vLLM v0: prompts first, whole, in batches of their own; decodes wait meanwhile.
+
+As in vLLM before its v1 engine and sarathi-serve's baseline (agrimUT/SLAI at 5098a7a, vllm_scheduler.py).
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmsim.batch import Batch
+from llmsim.errors import ConfigError
+from llmsim.schedulers.base import Scheduler, at_least, by_arrival
+
+if TYPE_CHECKING:
+    from llmsim.kvcache import KVCache
+
+
+@dataclass
+class VllmV0(Scheduler):
+    """Prefill-prioritised: whatever can be admitted runs as a prefill-only batch, else all decodes run.
+
+    Every new prompt stalls all decodes. Recompute preemption of the youngest. `max_num_batched_tokens` (None =
+    max_model_len) bounds the prompts of a batch and may not be below max_model_len, or a long prompt would
+    block the queue for ever.
+    """
+
+    max_num_batched_tokens: int | None = None
+    max_num_seqs: int = 128
+
+    def __post_init__(self) -> None:
+        at_least(1, max_num_seqs=self.max_num_seqs)
+
+    def bind(self, kv: KVCache, max_model_len: int) -> None:
+        """Raises ConfigError if max_num_batched_tokens is below max_model_len."""
+        super().bind(kv, max_model_len)
+        self._budget = max_model_len if self.max_num_batched_tokens is None else self.max_num_batched_tokens
+        if self._budget < max_model_len:
+            raise ConfigError(
+                f"[scheduler vllm_v0] max_num_batched_tokens must be at least max_model_len={max_model_len} but got "
+                f"{self._budget}: a longer prompt could never run; raise it or lower engine.max_model_len"
+            )
+
+    def schedule(self, now: int) -> Batch:
+        """A batch of new prompts if any can be admitted, else one token for every decode."""
+        batch = Batch()
+        if self.waiting:
+            self._admit(batch)
+        # A batch that only rejected prompts goes on to decode; the original returned it empty and lost them.
+        if not batch.prefills and self.decodes.size:
+            self.add_all_decodes(batch)
+        return batch
+
+    def _admit(self, batch: Batch) -> None:
+        waiting, kv = self.waiting, self.kv
+        while waiting:
+            if self.reject_too_long(batch):
+                continue
+            tokens = waiting[0].prefill_tokens
+            if (
+                not kv.can_admit(tokens)
+                or batch.prefill_tokens + tokens > self._budget
+                or self.resident >= self.max_num_seqs
+            ):
+                return
+            request = waiting.popleft()
+            kv.allocate(request, tokens)
+            insort(self.prefilling, request, key=by_arrival)
+            batch.add_prefill(request, tokens)
+
+    def steady_iterations(self, batch: Batch) -> int:
+        """Decodes alone repeat until one could lack a block: admission failed now and memory only shrinks."""
+        return 1 if batch.prefills or batch.preempted else self.growth_bound(reserve=1)
