@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmsim.decodes import DecodeSet
     from llmsim.request import Request
+
+NOBODY: tuple[Request, ...] = ()
+"""The lists of a batch that are nearly always empty start as this."""
 
 
 class Work:
@@ -45,6 +50,19 @@ class Work:
         self.decode_tokens = decode_tokens
         self.decode_context = decode_context
 
+    def repeated(self, times: int) -> Work:
+        """This work `times` iterations later: every decode is longer by as many tokens, and its one prefill
+        chunk, if it has one, has moved on by as many chunks."""
+        chunk = self.prefill_tokens
+        return Work(
+            chunk,
+            self.prefill_seqs,
+            self.prefill_context + times * chunk,
+            self.prefill_attention + times * chunk * chunk,
+            self.decode_tokens,
+            self.decode_context + times * self.decode_tokens,
+        )
+
     @property
     def tokens(self) -> int:
         """Tokens the iteration runs through the linear layers."""
@@ -63,21 +81,27 @@ class Batch(Work):
     """One iteration of one replica; also its own `Work`.
 
     Prefill chunks stand in the parallel lists `prefills` and `chunks`. Decodes are either every member of
-    the `decodes` set, or the requests listed one by one in `decode_list`, or both.
+    the `decodes` set, or the requests listed one by one in `decode_list`, or both. `preempted` and `rejected`
+    hold the requests that lost their KV, or were dropped (`request.rejected` says why), while it was formed at
+    `formed_ns`.
     """
 
-    __slots__ = ("chunks", "decode_list", "decodes", "preempted", "prefills", "rejected")
+    __slots__ = ("chunks", "decode_list", "decodes", "formed_ns", "preempted", "prefills", "rejected")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, formed_ns: int) -> None:  # once an iteration: sums set here, not by Work.__init__
+        self.formed_ns = formed_ns
+        self.prefill_tokens = 0
+        self.prefill_seqs = 0
+        self.prefill_context = 0
+        self.prefill_attention = 0
+        self.decode_tokens = 0
+        self.decode_context = 0
         self.prefills: list[Request] = []
         self.chunks: list[int] = []
         self.decodes: DecodeSet | None = None
-        self.decode_list: list[Request] = []
-        self.preempted: list[Request] = []
-        """Requests that lost their KV while this batch was formed, in that order."""
-        self.rejected: list[Request] = []
-        """Requests the scheduler dropped while this batch was formed, `request.rejected` says why."""
+        self.decode_list: list[Request] | tuple[()] = ()
+        self.preempted: Sequence[Request] = NOBODY
+        self.rejected: Sequence[Request] = NOBODY
 
     def add_prefill(self, request: Request, tokens: int) -> None:
         """Compute the next `tokens` of the request's prompt."""
@@ -91,7 +115,10 @@ class Batch(Work):
 
     def add_decode(self, request: Request) -> None:
         """One output token of a request that is in no DecodeSet."""
-        self.decode_list.append(request)
+        if self.decode_list:
+            self.decode_list.append(request)
+        else:
+            self.decode_list = [request]
         self.decode_tokens += 1
         self.decode_context += request.prompt_tokens + request.generated
 

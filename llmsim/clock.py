@@ -10,10 +10,14 @@ LATE = 2
 is therefore visible to the batch that is formed at t, whichever of the two was created first."""
 
 
-def tick(env: simpy.Environment, at: int) -> Event:
+class Tick(Event):
     """An event that fires at absolute time `at` (ns), after everything else of that instant."""
-    event = Event(env)
-    event._ok = True
-    event._value = None
-    env.schedule(event, LATE, at - env.now)  # type: ignore[arg-type]  # SimPy names its two priorities only
-    return event
+
+    def __init__(self, env: simpy.Environment, at: int) -> None:
+        # As simpy.Timeout does: born triggered, so nothing but the schedule can fire it.
+        self.env = env
+        self.callbacks = []
+        self._value = None
+        self._ok = True
+        env.schedule(self, LATE, at - env.now)  # type: ignore[arg-type]  # SimPy names its two priorities only
+

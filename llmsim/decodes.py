@@ -63,12 +63,12 @@ class DecodeSet:
         """Add a request whose prefill is complete; it decodes from the next step on."""
         step, block_size = self.step, self.block_size
         length = request.prompt_tokens + request.generated
-        request.slot_anchor = length - step
+        anchor = request.slot_anchor = length - step
         request.slot_start = step
         self.size += 1
         self.context += length
         self._members[request.id] = request
-        self._ring[(1 - request.slot_anchor) % block_size] += 1
+        self._ring[(1 - anchor) % block_size] += 1
         if length % block_size == 1 % block_size and request.blocks * block_size >= length:
             self._prepaid += 1  # the block for this length came with the prompt: it is not due at the first step
         finish = request.slot_finish = step + request.output_target - request.generated
@@ -94,10 +94,14 @@ class DecodeSet:
         """New KV blocks that the steps first .. first + count - 1 after this one take (first >= 1)."""
         if not self.paged:
             return 0
-        rounds, rest = divmod(count, self.block_size)
-        begin = self.step + first
-        ring, size = self._ring, self.block_size
-        return rounds * self.size + sum(ring[(begin + i) % size] for i in range(rest))
+        size = self.block_size
+        rounds, rest = divmod(count, size)
+        begin = (self.step + first) % size
+        over = begin + rest - size
+        rest_sum = sum(self._ring[begin : begin + rest])
+        if over > 0:
+            rest_sum += sum(self._ring[:over])
+        return rounds * self.size + rest_sum
 
     def needs_block(self, request: Request) -> bool:
         """Whether this member takes a new KV block at the next step."""
@@ -117,15 +121,18 @@ class DecodeSet:
 
         `steps` may not exceed steps_to_finish().
         """
-        self.step += steps
+        self.step = step = self.step + steps
         self.context += self.size * steps
         self._prepaid = 0
-        finished = self._finishing.pop(self.step, None)
+        heap = self._finish_heap
+        if not heap or heap[0] > step:
+            return ()
+        while heap and heap[0] < step:  # buckets that emptied before their time
+            del self._finishing[heappop(heap)]
+        finished = self._finishing.pop(step, None)
         if finished is None:
             return ()
-        heap = self._finish_heap
-        while heap and heap[0] <= self.step:
-            heappop(heap)
+        heappop(heap)
         for request in finished.values():
             self._remove(request)
         return finished.values()

@@ -7,8 +7,8 @@ overrides are called.
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +40,10 @@ FIELDS = (
 """Columns of the log, one int64 each; `in_set` is 1 where the replica's DecodeSet advanced."""
 
 
+PACK_EVERY = 1 << 16
+NO_GROWTH: tuple[int, ...] = ()
+
+
 class Observer:
     """Hooks into a replica's loop; override what you need.
 
@@ -55,8 +59,9 @@ class Recorder:
     """Log of one replica."""
 
     def __init__(self, observer: Observer | None = None) -> None:
-        self.rows = array("q")
         self.iterations = 0
+        self._rows: list[tuple[int, ...]] = []
+        self._packed: list[np.ndarray] = []
         self._runs: list[tuple[Sequence[int], tuple[int, ...]]] = []
         overridden = observer is not None and type(observer).on_batch is not Observer.on_batch
         self._on_batch = observer.on_batch if observer is not None and overridden else None
@@ -64,10 +69,10 @@ class Recorder:
     def log(
         self, batch: Batch, start_ns: int, ends: Sequence[int], waiting: int, scheduler: Scheduler, kv: KVCache
     ) -> int:
-        """Record one step; returns the index of its first iteration. `waiting` requests were left queued."""
+        """Record one step; returns the index of its last iteration. `waiting` requests were left queued."""
         count = len(ends)
         decodes = batch.decodes
-        self.rows.extend(
+        self._rows.append(
             (
                 start_ns,
                 ends[-1],
@@ -79,27 +84,37 @@ class Recorder:
                 batch.decode_tokens,
                 batch.decode_context,
                 waiting,
-                scheduler.resident,
+                len(scheduler.prefilling) + scheduler.decodes.size,
                 kv.num_blocks - kv.free_blocks,
                 len(batch.preempted),
                 decodes is not None,
             )
         )
         if count > 1:
-            assert decodes is not None
-            self._runs.append((ends, decodes.ring()))
+            self._runs.append((ends, NO_GROWTH if decodes is None else decodes.ring()))
+        if len(self._rows) == PACK_EVERY:
+            self._pack()
         if self._on_batch is not None:
             self._on_batch(batch, start_ns, ends, scheduler, kv)
-        first = self.iterations
         self.iterations += count
-        return first
+        return self.iterations - 1
+
+    def _pack(self) -> None:
+        """Move the rows into an array: appending tuples is fast, keeping them is not small."""
+        flat = np.fromiter(chain.from_iterable(self._rows), np.int64, len(self._rows) * len(FIELDS))
+        self._packed.append(flat.reshape(-1, len(FIELDS)))
+        self._rows.clear()
 
     def table(self) -> dict[str, np.ndarray]:
         """The log with one row an iteration: FIELDS but `iterations`, int64 arrays of equal length."""
-        rows = np.frombuffer(self.rows, dtype=np.int64).reshape(-1, len(FIELDS))
+        self._pack()
+        rows = np.concatenate(self._packed)
         counts = rows[:, FIELDS.index("iterations")]
-        row_of = np.repeat(np.arange(len(rows)), counts)
-        columns = {name: rows[row_of, at] for at, name in enumerate(FIELDS) if name != "iterations"}
+        columns = {
+            name: np.repeat(np.ascontiguousarray(rows[:, at]), counts)
+            for at, name in enumerate(FIELDS)
+            if name != "iterations"
+        }
         if self._runs:
             self._expand_runs(columns, rows, counts)
         return columns
@@ -107,7 +122,7 @@ class Recorder:
     def _expand_runs(self, columns: dict[str, np.ndarray], rows: np.ndarray, counts: np.ndarray) -> None:
         """Write each repetition's own times, context and KV use into the repeated rows."""
         first_of = np.cumsum(counts) - counts
-        run_rows = np.flatnonzero(counts > 1)
+        run_rows = np.flatnonzero(counts > 1)  # in the order of self._runs
         run_counts = counts[run_rows]
         total = int(run_counts.sum())
         run_of = np.repeat(np.arange(len(run_rows)), run_counts)
@@ -118,30 +133,37 @@ class Recorder:
         later = nth > 0
         columns["start_ns"][at[later]] = ends[np.flatnonzero(later) - 1]
         columns["decode_context"][at] += nth * columns["decode_tokens"][at]
+        chunk = columns["prefill_tokens"][at]
+        columns["prefill_context"][at] += nth * chunk
+        columns["prefill_attention"][at] += nth * chunk * chunk
         columns["preempted"][at[later]] = 0
-        rings = np.array([ring for _, ring in self._runs], dtype=np.int64)
+        size = max(len(ring) for _, ring in self._runs)
+        rings = np.array([ring or (0,) * size for _, ring in self._runs], dtype=np.int64)
         grown = self._growth(rings, run_of, nth)
         columns["kv_used_blocks"][at] += grown
 
     def _run_ends(self, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
         """End (ns) of the nth iteration of each run, in closed form for ramps."""
         ramps = np.zeros((len(self._runs), 4), dtype=np.int64)
-        listed = []
+        listed = {}
         for i, (ends, _) in enumerate(self._runs):
             if isinstance(ends, Ramp):
                 ramps[i] = ends.start_ns, ends.carry, ends.first, ends.growth
             else:
-                listed.append(i)
-        start, carry, first, growth = ramps[run_of].T
+                listed[i] = ends
+        start, carry, first, growth = (np.ascontiguousarray(column)[run_of] for column in ramps.T)
         k = nth + 1
         out: np.ndarray = start + (carry + first * k + growth * (k * (k - 1) // 2)) // FS_PER_NS
-        for i in listed:
-            out[run_of == i] = list(self._runs[i][0])
+        begins = np.flatnonzero(nth == 0)
+        for i, ends in listed.items():
+            out[begins[i] : begins[i] + len(ends)] = list(ends)
         return out
 
     def _growth(self, rings: np.ndarray, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
         """KV blocks taken since the first iteration of the run (whose own growth the log holds already)."""
         size = rings.shape[1]
+        if not size:
+            return np.zeros_like(nth)
         prefix = np.concatenate([np.zeros((len(rings), 1), dtype=np.int64), np.cumsum(rings, axis=1)], axis=1)
         steps = nth + 1  # ring entries used up to and with this iteration
         rounds, rest = np.divmod(steps, size)

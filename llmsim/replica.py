@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import simpy
 from simpy.events import Event
 
-from llmsim.clock import tick
+from llmsim.clock import Tick
 from llmsim.request import NEVER
 
 if TYPE_CHECKING:
@@ -76,40 +76,43 @@ class Replica:
 
     def _run(self) -> Generator[Event, None, None]:
         env, scheduler, executor = self.env, self.scheduler, self.executor
+        now = env.now
         while not self.stopped:
-            batch = scheduler.schedule(env.now)
+            batch = scheduler.schedule(now)
             if batch.preempted or batch.rejected:
                 self._settle_losses(batch)
-            if not batch:
+            if not batch.prefill_seqs and not batch.decode_tokens:
                 if batch.preempted:
                     continue  # their blocks are free now: the next batch is not empty
                 self._idle = env.event()
                 yield self._idle
-                yield tick(env, env.now)  # let the other arrivals of the same instant in
+                now = env.now
+                yield Tick(env, now)  # let the other arrivals of the same instant in
                 continue
-            iterations = 1
-            if self.macro and not batch.prefills:
-                iterations = self._steady_iterations(batch)
-            ends = executor.execute(batch, env.now, iterations)
-            start, waiting = env.now, len(scheduler.waiting)
+            waiting = len(scheduler.waiting)
+            iterations = self._repetitions(batch) if self.macro else 1
+            ends = executor.execute(batch, now, iterations)
             if len(ends) == 1:
-                yield tick(env, ends[0])
+                yield Tick(env, ends[0])
             else:
                 self._in_run = True
                 try:
-                    yield tick(env, ends[-1])
+                    yield Tick(env, ends[-1])
                     self._in_run = False
                 except simpy.Interrupt:  # an arrival: the iteration in flight completes, the rest is dropped
                     ends = executor.truncate(ends, env.now)
-                    yield tick(env, ends[-1])
-            self._commit(batch, start, ends, waiting)
+                    yield Tick(env, ends[-1])
+            self._commit(batch, now, ends, waiting)
+            now = ends[-1]
 
-    def _steady_iterations(self, batch: Batch) -> int:
-        """Iterations of a decode-only batch until the policy may decide otherwise or somebody finishes."""
-        if batch.decodes is None or batch.decode_list:
+    def _repetitions(self, batch: Batch) -> int:
+        """Iterations of this batch until the policy may decide otherwise or somebody finishes."""
+        if batch.decode_list:
             return 1
         steady = self.scheduler.steady_iterations(batch)
-        return min(steady, batch.decodes.steps_to_finish()) if steady > 1 else 1
+        if steady == 1 or batch.decodes is None:
+            return steady
+        return min(steady, batch.decodes.steps_to_finish())
 
     def _settle_losses(self, batch: Batch) -> None:
         if self.regenerate_output:
@@ -121,26 +124,26 @@ class Replica:
 
     def _commit(self, batch: Batch, start: int, ends: Sequence[int], waiting: int) -> None:
         """Tokens, KV growth, finishes and log of the iterations that ran."""
-        recorder = self.recorder
-        iteration = recorder.log(batch, start, ends, waiting, self.scheduler, self.kv)
-        last = ends[-1]
+        count, last = len(ends), ends[-1]
+        iteration = self.recorder.log(batch, start, ends, waiting, self.scheduler, self.kv)
         decodes = batch.decodes
         if decodes is not None:
-            if len(ends) > 1:
-                self.kv.take(decodes.growth(1, len(ends) - 1))
-            for request in decodes.advance(len(ends)):
+            if count > 1:
+                self.kv.take(decodes.growth(1, count - 1))
+            for request in decodes.advance(count):
                 self._finish(request, last)
         for request in batch.decode_list:
             self._emit(request, iteration, last)
             if request.generated == request.output_target:
                 self._finish(request, last)
-        for request, chunk in zip(batch.prefills, batch.chunks, strict=True):
-            if request.chunks == 0:
-                request.first_scheduled_ns = start
-            request.chunks += 1
-            request.computed += chunk
-            if request.computed == request.prefill_tokens:
-                self._complete_prompt(request, iteration, last)
+        if batch.prefill_seqs:
+            for request, chunk in zip(batch.prefills, batch.chunks):  # noqa: B905  # add_prefill keeps them equal
+                if not request.chunks:
+                    request.first_scheduled_ns = start
+                request.chunks += count
+                request.computed += chunk * count
+                if request.computed == request.prefill_tokens:
+                    self._complete_prompt(request, iteration, last)
 
     def _complete_prompt(self, request: Request, iteration: int, end: int) -> None:
         request.prefill_end_ns = end

@@ -27,10 +27,10 @@ class CostModel(ABC):
         return round(self.seconds(work) * FS_PER_SECOND)
 
     def decode_slope(self, work: Work) -> int | None:
-        """Femtoseconds that each further decode-context token adds to decode-only `work`, where that is constant.
+        """Femtoseconds that each further decode-context token adds to `work`, where the price is a line.
 
-        A model that returns a number promises femtoseconds(work with context c + x) =
-        femtoseconds(work with context c) + slope * x exactly, for any x >= 0 and the same number of decodes.
+        A model that returns a number promises that for fixed tokens and sequences its price is linear in the
+        three context sums (decode_context, prefill_context, prefill_attention), exactly, in femtoseconds.
         None (the default) makes the executor price repetitions one by one: slower, never different.
         """
         return None

@@ -18,8 +18,8 @@ class Executor(ABC):
     def execute(self, batch: Batch, start_ns: int, iterations: int) -> Sequence[int]:
         """Absolute end times (int ns, strictly increasing) of the iterations it ran from `start_ns`.
 
-        At least one and at most `iterations`; more than one is asked for decode-only batches alone, which then
-        repeat with every sequence one token longer each time. Ends, not durations: the gap between an end and
+        At least one and at most `iterations`. A batch that repeats has each decode one token longer every time
+        and, if it has a prefill chunk (then only one), that chunk one further on in its prompt. Ends, not durations: the gap between an end and
         the next start is then part of the measurement, not lost.
         """
 

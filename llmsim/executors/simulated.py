@@ -8,13 +8,12 @@ from itertools import accumulate
 from math import isqrt
 from typing import TYPE_CHECKING, overload
 
-from llmsim.batch import Work
 from llmsim.errors import CalibrationError
 from llmsim.executors.base import Executor
 from llmsim.units import FS_PER_NS, FS_PER_SECOND
 
 if TYPE_CHECKING:
-    from llmsim.batch import Batch
+    from llmsim.batch import Batch, Work
     from llmsim.costs.base import CostModel
 
 LONGEST_RUN_FS = 1 << 61
@@ -29,7 +28,7 @@ class Ramp(Sequence[int]):
     `carry`, `first` and `growth` are femtoseconds, `carry` below one nanosecond.
     """
 
-    __slots__ = ("carry", "first", "growth", "n", "start_ns")
+    __slots__ = ("carry", "carry_out", "end_ns", "first", "growth", "n", "start_ns")
 
     def __init__(self, start_ns: int, carry: int, first: int, growth: int, n: int) -> None:
         self.start_ns = start_ns
@@ -37,6 +36,9 @@ class Ramp(Sequence[int]):
         self.first = first
         self.growth = growth
         self.n = n
+        elapsed_ns, self.carry_out = divmod(carry + first * n + growth * (n * (n - 1) // 2), FS_PER_NS)
+        self.end_ns = start_ns + elapsed_ns
+        """End of the last iteration; `carry_out` femtoseconds more are left over."""
 
     def __len__(self) -> int:
         return self.n
@@ -52,6 +54,8 @@ class Ramp(Sequence[int]):
     def __getitem__(self, index: int | slice) -> int | Sequence[int]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self.n))]
+        if index == -1:
+            return self.end_ns
         if index < 0:
             index += self.n
         if not 0 <= index < self.n:
@@ -72,7 +76,7 @@ class Ramp(Sequence[int]):
             k -= 1
         while k < self.n and self.elapsed_fs(k) < target:
             k += 1
-        return Ramp(self.start_ns, self.carry, self.first, self.growth, k)
+        return self if k == self.n else Ramp(self.start_ns, self.carry, self.first, self.growth, k)
 
 
 class SimulatedExecutor(Executor):
@@ -100,30 +104,28 @@ class SimulatedExecutor(Executor):
         carry = self._carry_fs if start_ns == self._end_ns else 0
         if iterations > 1:
             slope = self.cost.decode_slope(batch)
-            if slope is not None and slope >= 0:
-                return self._ramp(start_ns, carry, price, slope * batch.decode_tokens, iterations)
-            return self._one_by_one(batch, start_ns, carry, iterations)
+            if slope is None or slope < 0:
+                return self._one_by_one(batch, start_ns, carry, iterations)
+            if batch.prefill_seqs:
+                growth = self.cost.femtoseconds(batch.repeated(1)) + self._overhead_fs - price
+            else:
+                growth = slope * batch.decode_tokens
+            return self._ramp(start_ns, carry, price, growth, iterations)
         elapsed_ns, self._carry_fs = divmod(carry + price, FS_PER_NS)
-        self._end_ns = start_ns + elapsed_ns
-        return (self._end_ns,)
+        self._end_ns = end = start_ns + elapsed_ns
+        return (end,)
 
     def _ramp(self, start_ns: int, carry: int, first: int, growth: int, n: int) -> Ramp:
+        while n > 1 and first * n + growth * (n * (n - 1) // 2) > LONGEST_RUN_FS:
+            n //= 2
         ramp = Ramp(start_ns, carry, first, growth, n)
-        while ramp.n > 1 and ramp.elapsed_fs(ramp.n) > LONGEST_RUN_FS:
-            ramp.n //= 2
-        self._settle(ramp)
+        self._carry_fs, self._end_ns = ramp.carry_out, ramp.end_ns
         return ramp
-
-    def _settle(self, ramp: Ramp) -> None:
-        elapsed_ns, self._carry_fs = divmod(ramp.elapsed_fs(ramp.n), FS_PER_NS)
-        self._end_ns = ramp.start_ns + elapsed_ns
 
     def _one_by_one(self, batch: Work, start_ns: int, carry: int, iterations: int) -> Sequence[int]:
         """A run for models whose price is no line in the context; 64 iterations at most, as it may be cut."""
-        n, context = batch.decode_tokens, batch.decode_context
         prices = [
-            self.cost.femtoseconds(Work(decode_tokens=n, decode_context=context + i * n)) + self._overhead_fs
-            for i in range(min(iterations, 64))
+            self.cost.femtoseconds(batch.repeated(i)) + self._overhead_fs for i in range(min(iterations, 64))
         ]
         elapsed = list(accumulate(prices, initial=carry))[1:]
         ends = Elapsed(start_ns, elapsed)
@@ -134,7 +136,7 @@ class SimulatedExecutor(Executor):
         """As in Executor; the carry becomes that of the last iteration kept."""
         if isinstance(ends, Ramp):
             ends = ends.until(now)
-            self._settle(ends)
+            self._carry_fs, self._end_ns = ends.carry_out, ends.end_ns
         elif isinstance(ends, Elapsed):
             ends = Elapsed(ends.start_ns, ends.fs[: bisect_left(ends, now) + 1])
             self._carry_fs, self._end_ns = ends.fs[-1] % FS_PER_NS, ends[-1]

@@ -70,7 +70,11 @@ class Scheduler(ABC):
 
     def steady_iterations(self, batch: Batch) -> int:
         """How many times this batch may run before `schedule` could answer differently, if nothing arrives and
-        nobody finishes. 1, the default, is always right; more makes macro-steps."""
+        nobody finishes. 1, the default, is always right; more makes macro-steps.
+
+        A batch repeats with all its decodes, each one token longer; it may hold one prefill chunk, which then
+        moves on by its own length and may complete the prompt in the last repetition only.
+        """
         return 1
 
     def prompt_done(self, request: Request) -> None:
@@ -99,7 +103,7 @@ class Scheduler(ABC):
         request.rejected = (
             f"{request.prefill_tokens} tokens to prefill are more than max_model_len={self.max_model_len}"
         )
-        batch.rejected.append(request)
+        batch.rejected = [*batch.rejected, request]
         return True
 
     def preempt(self, request: Request, batch: Batch) -> None:
@@ -113,7 +117,7 @@ class Scheduler(ABC):
         request.computed = 0
         request.preemptions += 1
         self.waiting.appendleft(request)
-        batch.preempted.append(request)
+        batch.preempted = [*batch.preempted, request]
 
     def add_all_decodes(self, batch: Batch) -> None:
         """One token for every decode, preempting the youngest arrivals where KV runs out (Sarathi, vLLM v0).
@@ -121,10 +125,10 @@ class Scheduler(ABC):
         The originals ask for one free block before every decode, needed or not: enough are free for all only
         if more are free than are needed.
         """
-        decodes = self.decodes
+        decodes, kv = self.decodes, self.kv
         needed = decodes.blocks_needed()
-        if self.kv.free_blocks > needed:
-            self.kv.free_blocks -= needed
+        if kv.free_blocks > needed:
+            kv.free_blocks -= needed
         else:
             self._grow_one_by_one(batch)
         if decodes.size:
@@ -151,7 +155,7 @@ class Scheduler(ABC):
 
         A lower bound: any block_size iterations in a row take one block a decode.
         """
-        if not self.paged:
+        if not self.paged or not self.decodes.size:
             return UNBOUNDED
         rounds = (self.kv.free_blocks - reserve) // self.decodes.size
         return 1 + rounds * self.kv.block_size if rounds > 0 else 1
@@ -180,7 +184,7 @@ class ContinuousBatching(Scheduler):
 
     def schedule(self, now: int) -> Batch:
         """Decodes, then partial prompts by arrival, then admissions from the head of `waiting`."""
-        batch = Batch()
+        batch = Batch(now)
         if self.decodes.size:
             self.add_all_decodes(batch)
         for request in self.prefilling:
@@ -195,25 +199,40 @@ class ContinuousBatching(Scheduler):
         self.order_waiting(now)
         waiting, kv = self.waiting, self.kv
         while waiting:
-            if self.reject_too_long(batch):
-                continue
             request = waiting[0]
+            tokens = request.prefill_tokens
+            if tokens > self.max_model_len:
+                self.reject_too_long(batch)
+                continue
             room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
             if (
                 room <= 0
                 or (batch.preempted and request in batch.preempted)  # not back in the batch that threw it out
                 or len(self.prefilling) + self.decodes.size >= self.max_num_seqs
-                or not kv.can_admit(request.prefill_tokens)
+                or not kv.can_admit(tokens)
             ):
                 return
             waiting.popleft()
-            kv.allocate(request, request.prefill_tokens)
+            kv.allocate(request, tokens)
             insort(self.prefilling, request, key=by_arrival)
-            batch.add_prefill(request, min(request.prefill_tokens, room))
+            batch.add_prefill(request, tokens if tokens < room else room)
 
     def steady_iterations(self, batch: Batch) -> int:
-        """Decodes alone repeat until one of them could lack a block: who was not admitted now is not later,
-        as memory only shrinks and the number of residents stays."""
-        if batch.prefills or batch.preempted or self.prefilling:
+        """Decodes alone, or with a prompt that takes the whole budget, repeat until one could lack a block.
+
+        Who was not admitted now is not later: memory only shrinks, and budget and number of residents stay.
+        """
+        if batch.preempted:
             return 1
-        return self.growth_bound(reserve=1)
+        if not batch.prefill_seqs:
+            return 1 if self.prefilling else self.growth_bound(reserve=1)
+        chunk = batch.prefill_tokens
+        if batch.prefill_seqs > 1 or batch.decode_tokens + chunk != self.chunk_size or not self.fixed_chunk:
+            return 1
+        request = batch.prefills[0]
+        return min((request.prefill_tokens - request.computed) // chunk, self.growth_bound(reserve=1))
+
+    @property
+    def fixed_chunk(self) -> bool:
+        """Whether every batch has the same budget, `chunk_size`."""
+        return type(self).chunk_limit is ContinuousBatching.chunk_limit

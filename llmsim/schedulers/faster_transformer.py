@@ -23,7 +23,7 @@ class FasterTransformer(Orca):
 
     def schedule(self, now: int) -> Batch:
         """All decodes if there are any, else a new group of prompts."""
-        batch = Batch()
+        batch = Batch(now)
         if self.decodes.size:
             batch.add_decodes(self.decodes)
         else:

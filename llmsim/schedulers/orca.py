@@ -27,7 +27,7 @@ class Orca(Scheduler):
 
     def schedule(self, now: int) -> Batch:
         """All decodes, then whole prompts in arrival order while a reservation and a place are free."""
-        batch = Batch()
+        batch = Batch(now)
         if self.decodes.size:
             batch.add_decodes(self.decodes)
         self.admit_whole_prompts(batch)

@@ -63,13 +63,18 @@ class Sarathi(ContinuousBatching):
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run."""
         super().bind(kv, max_model_len)
-        self._victims: list[Request] = []
+        self._victims: list[tuple[int, Request]] = []
 
     def chunk_limit(self, request: Request) -> int:
         """The chunk of the prompt's stage; prompts past the table keep its last, smallest chunk."""
         if not self._chunks:
             return self.chunk_size
         return self._chunks[min(request.computed // self._stage_tokens, len(self._chunks) - 1)]
+
+    @property
+    def fixed_chunk(self) -> bool:
+        """Not with dynamic_chunks."""
+        return not self._chunks
 
     def add(self, request: Request) -> None:
         """Arrivals go last among equals, so the queue is what a stable sort at every batch would give."""
@@ -88,13 +93,12 @@ class Sarathi(ContinuousBatching):
         super().preempt(request, batch)
         if self.order == "spf":
             insort_left(self.waiting, self.waiting.popleft(), key=sorted_length)
-            self._victims.append(request)
+            self._victims.append((batch.formed_ns, request))
 
-    def schedule(self, now: int) -> Batch:
-        """As ContinuousBatching."""
-        if self._victims:
-            for request in self._victims:
+    def order_waiting(self, now: int) -> None:
+        """Keep spf order; the queue is sorted but for victims of earlier batches."""
+        if self._victims and self._victims[0][0] < now:
+            for _, request in self._victims:
                 request.rank = request.prefill_tokens
             self._victims.clear()
             self.waiting = deque(sorted(self.waiting, key=sorted_length))
-        return super().schedule(now)

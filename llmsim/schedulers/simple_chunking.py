@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 class SimpleChunking(ContinuousBatching):
     """With a backlog it strictly alternates one batch of `chunk_size` prompt tokens and one round of decodes.
 
-    In its turn a prefill batch continues prompts under way, or, if there are none, admits new ones.
+    In its turn a prefill batch continues prompts under way, or, if there are none, admits new ones. A decode
+    turn with nothing to decode passes at once; with `empty_turn_passes` false it returns an empty batch, as the
+    original does, and whether the prompt goes on then depends on how the engine polls.
     """
+
+    empty_turn_passes: bool = True
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start with the prefill turn."""
@@ -30,8 +34,8 @@ class SimpleChunking(ContinuousBatching):
 
     def schedule(self, now: int) -> Batch:
         """One batch of prompts in the prefill turn if there are any to run, else all decodes."""
-        batch = Batch()
-        if not self.decodes.size:  # a decode turn with nothing to decode passes at once
+        batch = Batch(now)
+        if self.empty_turn_passes and not self.decodes.size:
             self._prefill_turn = True
         self._tried_to_prefill = self._prefill_turn
         if self._prefill_turn:
@@ -51,4 +55,4 @@ class SimpleChunking(ContinuousBatching):
 
     def steady_iterations(self, batch: Batch) -> int:
         """Decodes alone repeat only if the prefill turn found nothing to run."""
-        return super().steady_iterations(batch) if self._tried_to_prefill else 1
+        return super().steady_iterations(batch) if self._tried_to_prefill and not batch.prefills else 1

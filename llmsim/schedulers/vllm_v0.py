@@ -44,7 +44,7 @@ class VllmV0(Scheduler):
 
     def schedule(self, now: int) -> Batch:
         """A batch of new prompts if any can be admitted, else one token for every decode."""
-        batch = Batch()
+        batch = Batch(now)
         if self.waiting:
             self._admit(batch)
         # A batch that only rejected prompts goes on to decode; the original returned it empty and lost them.

@@ -56,7 +56,7 @@ class VllmV1(Scheduler):
 
     def schedule(self, now: int) -> Batch:
         """Running requests in admission order, then, if nobody was preempted, waiting ones."""
-        batch = Batch()
+        batch = Batch(now)
         for request in self._held_back:  # decodes that the last step's budget did not reach
             self.decodes.join(request)
         self._held_back.clear()

@@ -130,6 +130,9 @@ def compare(trace: dict[str, Any]) -> Comparison:
         raise ConfigError(f"no scheduler for the original {name!r}; known: {', '.join(sorted(SCHEDULERS))}")
     pool, semantics, cost = trace["kv"], trace["semantics"], trace["cost"]
     scheduler = SCHEDULERS[name](**trace["params"])
+    if isinstance(scheduler, SimpleChunking):
+        # The recordings' driver went to the next arrival after an empty batch, and polled again after the last.
+        scheduler.empty_turn_passes = False
     kv = KVCache(pool["num_blocks"], pool["block_size"], pool["watermark"])
     scheduler.bind(kv, pool["max_model_len"])
     comparison = Comparison(trace["iterations"])
@@ -161,6 +164,8 @@ def _arrivals(env: simpy.Environment, replica: Replica, rows: list[dict[str, Any
             yield env.timeout(at - env.now)
         slo = SloClass(tbt_s=row.get("tbt_s"), tier=row.get("tier"), priority=row.get("strict", False))
         replica.submit(Request(row["id"], at, row["prompt_tokens"], row["output_tokens"], slo))
+    if isinstance(replica.scheduler, SimpleChunking):
+        replica.scheduler.empty_turn_passes = True
 
 
 def main(paths: Sequence[str]) -> int:

@@ -1,0 +1,1 @@
+"""Batch-time models (`linear`, `strata`), their calibrations, and the ranges in which these hold."""

@@ -1,0 +1,86 @@
+"""Finding, loading and saving calibrations.
+
+A name, `device/model`, is looked up in the checkout's `calibrations/` where the package lies in a checkout,
+then in the data of an installed wheel; anything that ends in `.json` is a path.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import llmsim
+from llmsim.costs.calibration_file import read_calibration
+from llmsim.costs.records import (
+    Calibration,
+    ErrorFigures,
+    FitErrors,
+    HostOverhead,
+    KvMemory,
+    LengthLimit,
+    Provenance,
+)
+from llmsim.errors import CalibrationError, did_you_mean
+
+__all__ = [
+    "Calibration",
+    "ErrorFigures",
+    "FitErrors",
+    "HostOverhead",
+    "KvMemory",
+    "LengthLimit",
+    "Provenance",
+    "list_calibrations",
+    "load_calibration",
+    "read_calibration",
+    "save",
+]
+
+
+def load_calibration(name_or_path: str | Path) -> Calibration:
+    """The shipped calibration called `device/model`, or the one in the `.json` file of that path."""
+    path = Path(name_or_path)
+    if path.suffix == ".json":
+        return read_calibration(path)
+    name = path.as_posix()
+    known = _shipped()
+    if name not in known:
+        raise CalibrationError(
+            f"there is no calibration {name!r}.{did_you_mean(name, known)}"
+            " A file of your own is given by a path that ends in .json"
+        )
+    calibration = read_calibration(known[name])
+    if calibration.name != name:
+        raise CalibrationError(
+            f"{known[name]}: device and model name it {calibration.name!r},"
+            f" but it lies where {name!r} belongs"
+        )
+    return calibration
+
+
+def list_calibrations() -> list[str]:
+    """Names of the shipped calibrations, sorted."""
+    return sorted(_shipped())
+
+
+def save(calibration: Calibration, path: str | Path) -> None:
+    """Write the calibration to a `.json` file, making its folder; equal calibrations give equal bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(calibration.to_json(), encoding="utf-8")
+
+
+def data_folders() -> list[Path]:
+    """Folders that may hold shipped calibrations, the first of them wins."""
+    package = Path(llmsim.__file__).resolve().parent
+    # Without the pyproject.toml, a `calibrations` folder beside an installed package is somebody else's.
+    checkout = [package.parent / "calibrations"] if (package.parent / "pyproject.toml").is_file() else []
+    return [*checkout, package / "_data" / "calibrations"]
+
+
+def _shipped() -> dict[str, Path]:
+    """Path of each shipped calibration by name."""
+    found: dict[str, Path] = {}
+    for folder in data_folders():
+        for path in sorted(folder.glob("*/*.json")):
+            found.setdefault(f"{path.parent.name}/{path.stem}", path)
+    return found
