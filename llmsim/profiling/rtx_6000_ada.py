@@ -105,9 +105,9 @@ def measured_box(table: pd.DataFrame) -> Box:
 def _coefficients(fit: HingeFit) -> tuple[Coefficient, ...]:
     """Every coefficient with its source."""
     rate = LINEAR_FLOPS_PER_TOKEN / fit.per_token / 1e12
-    read = WEIGHT_BYTES / fit.floor / 1e9
+    read = WEIGHT_BYTES / (fit.floor - fit.constant) / 1e9
     least = KV_TOKEN_BYTES / BANDWIDTH * 1e6
-    lower = KV_TOKEN_BYTES * (fit.floor - fit.constant) / WEIGHT_BYTES * 1e6
+    most = KV_TOKEN_BYTES * fit.floor / WEIGHT_BYTES * 1e6
     sources = {
         "floor": f"Fitted; chunks of up to {fit.floor_chunk} tokens and the decode lie on it. Reading"
         f" 14.5 GB of weights at the card's 960 GB/s takes {WEIGHT_BYTES / BANDWIDTH * 1e3:.1f} ms; the"
@@ -116,8 +116,8 @@ def _coefficients(fit: HingeFit) -> tuple[Coefficient, ...]:
         "per_token": f"Fitted together with per_prefill_attention; {LINEAR_FLOPS_PER_TOKEN / 1e9:.2f} GFLOP a"
         f" token at {rate:.0f} TFLOP/s.",
         "per_decode_context": "Not fitted: one decode at one context cannot show it. 128 KiB a token at"
-        f" the rate at which this engine reads weights, 14.5 GB / floor = {read:.0f} GB/s. Least possible"
-        f" at 960 GB/s: {least:.4f} us; {lower:.3f} us if the constant is taken out of the floor first.",
+        f" the rate at which this engine reads weights, 14.5 GB / (floor - constant) = {read:.0f} GB/s. Least"
+        f" possible at 960 GB/s: {least:.4f} us; {most:.3f} us if the constant were reading time, too.",
         "per_prefill_attention": "Not separable: all rows have the same sum of pairs. 0.524 MFLOP a pair"
         " at the rate of the linear layers, fitted as one column with per_token.",
     }

@@ -11,7 +11,8 @@ context):
 - attention runs at the floating-point rate of the linear layers, so a query-key pair costs
   ATTENTION_FLOPS_PER_PAIR / LINEAR_FLOPS_PER_TOKEN of a token;
 - the KV cache is read at the rate of the weights, so a context token costs KV_TOKEN_BYTES / WEIGHT_BYTES of
-  the floor.
+  the floor less the constant: the constant (host time, launches) is paid once an iteration, and charging it
+  to the memory would make every KV byte pay it again.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class HingeFit:
     @property
     def per_decode_context(self) -> float:
         """Seconds per token of decode context."""
-        return significant(self.floor * KV_TOKEN_BYTES / WEIGHT_BYTES)
+        return significant((self.floor - self.constant) * KV_TOKEN_BYTES / WEIGHT_BYTES)
 
     def cost_model(self) -> Hinge:
         """The model with these coefficients."""

@@ -1,0 +1,97 @@
+"""What the replicas did over a span of time: busy share, KV use, batches. Time-weighted, idle time as zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from llmsim.metrics.quantiles import Ints, weighted_percentiles
+from llmsim.metrics.timeline import ints
+from llmsim.units import MILLISECOND
+
+Stats = dict[str, float | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the simulation clock, ns, and the number of replicas that were there to use it."""
+
+    start_ns: int
+    end_ns: int
+    replicas: int
+
+    @property
+    def length_ns(self) -> int:
+        """Its length; 0 if nothing was measured."""
+        return max(self.end_ns - self.start_ns, 0)
+
+    def overlap(self, iterations: pd.DataFrame) -> Ints:
+        """Nanoseconds of each iteration that lie in the span (rows,)."""
+        start = np.maximum(ints(iterations, "start_ns"), self.start_ns)
+        end = np.minimum(ints(iterations, "end_ns"), self.end_ns)
+        return np.maximum(end - start, 0)
+
+
+def busy_shares(iterations: pd.DataFrame, overlap_ns: Ints, span: Span) -> list[float]:
+    """Share of the span in which each replica ran a batch, length `span.replicas`, 0 for an empty span."""
+    worked = np.bincount(ints(iterations, "replica"), weights=overlap_ns, minlength=span.replicas)
+    return [float(ns) / span.length_ns if span.length_ns else 0.0 for ns in worked]
+
+
+def kv_stats(
+    iterations: pd.DataFrame, overlap_ns: Ints, span: Span, num_blocks: int | None, block_size: int | None
+) -> Stats:
+    """KV use of a replica: time-weighted mean and p99, and the maximum, as shares of `num_blocks` of one replica.
+
+    An idle replica holds nothing, so idle time counts as zero. Shares are None without `num_blocks`.
+    """
+    used = ints(iterations, "kv_used_blocks")
+    idle = span.length_ns * span.replicas - int(overlap_ns.sum())
+    values, weights = np.append(used, 0), np.append(overlap_ns, max(idle, 0))
+    total = int(weights.sum())
+    mean = float((values * weights.astype(np.float64)).sum()) / total if total else None
+    p99 = float(weighted_percentiles(values, weights, [99])[0]) if total else None
+    peak = int(used[overlap_ns > 0].max(initial=0))
+
+    def share(blocks: float | None) -> float | None:
+        return None if blocks is None or not num_blocks else blocks / num_blocks
+
+    return {
+        "num_blocks": num_blocks,
+        "block_size": block_size,
+        "mean_used_blocks": mean,
+        "max_used_blocks": peak,
+        "mean_share": share(mean),
+        "p99_share": share(p99),
+        "max_share": share(peak),
+    }
+
+
+def batch_stats(iterations: pd.DataFrame, overlap_ns: Ints, span: Span) -> Stats:
+    """Iterations of the span: how many, how long, how full; means are per iteration unless named otherwise."""
+    inside = overlap_ns > 0
+    count = int(inside.sum())
+    shares = busy_shares(iterations, overlap_ns, span)
+
+    def mean(values: Ints) -> float | None:
+        return float(values[inside].sum()) / count if count else None
+
+    prefill, decodes = ints(iterations, "prefill_tokens"), ints(iterations, "decode_tokens")
+    lasted = (ints(iterations, "end_ns") - ints(iterations, "start_ns"))[inside]
+    mean_ns = mean(ints(iterations, "end_ns") - ints(iterations, "start_ns"))
+    queued = float((ints(iterations, "waiting") * overlap_ns.astype(np.float64)).sum())
+    total = span.length_ns * span.replicas
+    return {
+        "iterations": count,
+        "mean_batch_ms": None if mean_ns is None else mean_ns / MILLISECOND,
+        "max_batch_ms": float(lasted.max()) / MILLISECOND if count else None,
+        "mean_tokens": mean(prefill + decodes),
+        "mean_prefill_tokens": mean(prefill),
+        "mean_decode_seqs": mean(decodes),
+        "max_running": int(ints(iterations, "running")[inside].max(initial=0)),
+        "mean_waiting": queued / total if total else None,
+        "busy_share": sum(shares) / len(shares) if shares else None,
+        "max_replica_busy_share": max(shares, default=None),
+    }
