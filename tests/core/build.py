@@ -23,7 +23,7 @@ from llmsim.schedulers.simple_chunking import SimpleChunking
 from llmsim.schedulers.vllm_v0 import VllmV0
 from llmsim.schedulers.vllm_v1 import VllmV1
 
-MAX_MODEL_LEN = 3000
+MAX_MODEL_LEN = 8192
 
 POLICIES: dict[str, Callable[[], Scheduler]] = {
     "continuous": ContinuousBatching,

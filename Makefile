@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer: make demo, make test.
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: help demo test test-live lint types bench clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+$(VENV)/.made:
+	@if [ -z "$(PYTHON)" ]; then echo "llmsim needs Python 3.11 or newer; none was found. Install one, or: make PYTHON=/path/to/python" >&2; exit 1; fi
+	@echo "setting up $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made pyproject.toml
+	@echo "installing llmsim (first time: a minute or two) ..."
+	@$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "installing the tools for tests ..."
+	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+$(VENV)/.live: $(VENV)/.dev
+	@echo "installing torch for the CPU ..."
+	@$(PIP) install torch==2.13.0
+	@touch $@
+
+demo: $(VENV)/.run  ## set up, serve a shipped workload with four schedulers, show who wins
+	@$(BIN)/llmsim simulate experiments/demo.yaml --out runs
+
+test: $(VENV)/.dev  ## set up, run all tests that need no torch
+	@$(BIN)/python -m pytest -q -m "not live and not gpu"
+
+test-live: $(VENV)/.live  ## add torch, run the tests that need it
+	@$(BIN)/python -m pytest -q -m live; code=$$?; \
+	if [ $$code -eq 5 ]; then echo "no test is marked live yet: the real executor is not built"; exit 0; fi; exit $$code
+
+lint: $(VENV)/.dev  ## ruff
+	@$(BIN)/ruff check llmsim tests experiments
+
+types: $(VENV)/.dev  ## mypy, strict
+	@$(BIN)/mypy
+
+bench: $(VENV)/.run  ## JSON lines: speed as a ratio to bare SimPy, measured in the same run
+	@$(BIN)/python -m llmsim.bench
+
+clean:  ## remove what make made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

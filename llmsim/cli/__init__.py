@@ -1,0 +1,40 @@
+"""The command line: parse, call, print, exit code. Results go to stdout, progress and warnings to stderr.
+
+Exit codes: 0 done, 1 an error (one line on stderr), 2 a wrong command line, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from llmsim.cli import calibrations, simulate, trace
+from llmsim.errors import LlmsimError
+
+app = typer.Typer(
+    name="llmsim",
+    help="Simulate LLM serving: which scheduler, how many GPUs, what latency, before you deploy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command(name="simulate")(simulate.simulate)
+app.command(name="calibrations")(calibrations.calibrations)
+app.add_typer(trace.app, name="trace")
+
+
+def main() -> None:
+    """Entry point of the `llmsim` command."""
+    try:
+        app()
+    except LlmsimError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader (head, less) went away: not an error of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

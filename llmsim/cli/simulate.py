@@ -1,0 +1,134 @@
+"""`llmsim simulate`: one workload through one or several schedulers, side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from llmsim.config import RunSpec
+    from llmsim.results import Result
+
+
+def simulate(
+    config: Annotated[Path | None, typer.Argument(help="YAML file describing the run.", show_default=False)] = None,
+    trace: Annotated[str | None, typer.Option(help="Workload: a file, or a shipped name (llmsim trace list).")] = None,
+    calibration: Annotated[str | None, typer.Option(help="Batch-time model: device/model, or a file.")] = None,
+    scheduler: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME[,option=value...] or file.py:Class; repeat to compare."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", "--request-rate", help="Poisson arrivals per second; inf: all at once.")
+    ] = None,
+    num_requests: Annotated[int | None, typer.Option("--num-requests", "--num-prompts", help="How many.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Model instances behind the router.")] = None,
+    horizon: Annotated[float | None, typer.Option(help="Stop after this many simulated seconds.")] = None,
+    warmup: Annotated[float | None, typer.Option(help="Leave arrivals before this second out of latencies.")] = None,
+    max_concurrency: Annotated[int | None, typer.Option(help="Closed loop: this many outstanding.")] = None,
+    slo: Annotated[
+        list[str] | None, typer.Option("--slo", "--goodput", help="Targets in ms: ttft:200 tpot:50 e2el:5000.")
+    ] = None,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Any option: engine.num_blocks=8000")] = None,
+    out: Annotated[Path | None, typer.Option(help="Save each run in a new directory under this one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
+    step_by_step: Annotated[bool, typer.Option(help="One event an iteration: slower, never different.")] = False,
+    strict_range: Annotated[bool, typer.Option(help="Refuse batches outside what was measured.")] = False,
+) -> None:
+    """Serve a workload on a calibrated GPU model and show who wins.
+
+    Options override the YAML file; several --scheduler serve the very same requests.
+    """
+    from llmsim.config import load_runs
+
+    options = {
+        "workload.trace": trace,
+        "calibration": calibration,
+        "workload.num_requests": num_requests,
+        "seed": seed,
+        "cluster.replicas": replicas,
+        "horizon_s": horizon,
+        "warmup_s": warmup,
+    }
+    mapping = _mapping(config, options)
+    _set_arrivals(mapping, rate, max_concurrency)
+    if slo:
+        mapping["slo"] = [item for entry in slo for item in entry.split()]
+    if scheduler:
+        mapping.pop("scheduler", None)
+        mapping["schedulers"] = list(scheduler)
+    for flag, value in (("step_by_step", step_by_step), ("strict_range", strict_range)):
+        if value:
+            mapping[flag] = True
+    runs = load_runs(config, overrides or (), mapping)
+    results = _run(runs)
+    directories = [result.save(out) for result in results] if out is not None else []
+    _show(results, directories, as_json)
+
+
+def _mapping(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The YAML file (or nothing) with the command line's options laid over it."""
+    from llmsim.config import put, read_yaml
+
+    mapping: dict[str, Any] = {} if config is None else read_yaml(config)
+    for key, value in options.items():
+        if value is not None:
+            put(mapping, key, value)
+    return mapping
+
+
+def _set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: int | None) -> None:
+    """--rate means Poisson arrivals unless the file names a process with a rate of its own."""
+    from llmsim.config import put
+
+    if rate is not None and max_concurrency is not None:
+        raise typer.BadParameter("--rate and --max-concurrency exclude each other: an open or a closed loop")
+    if max_concurrency is not None:
+        put(mapping, "workload.arrivals", {"kind": "closed_loop", "max_concurrency": max_concurrency})
+    if rate is not None:
+        workload = mapping.get("workload")
+        arrivals = workload.get("arrivals") if isinstance(workload, dict) else None
+        kind = arrivals.get("kind") if isinstance(arrivals, dict) else None
+        if kind in ("poisson", "gamma", "constant"):
+            put(mapping, "workload.arrivals.rate", rate)
+        else:
+            put(mapping, "workload.arrivals", {"kind": "poisson", "rate": rate})
+
+
+def _run(runs: list[RunSpec]) -> list[Result]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from llmsim.cli.console import stderr
+    from llmsim.simulation import scheduler_label, simulate
+
+    results = []
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
+    with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as bar:
+        for spec in runs:
+            task = bar.add_task(scheduler_label(spec.scheduler), total=None)
+
+            def advance(done: int, total: int, task: Any = task) -> None:
+                bar.update(task, completed=done, total=total)
+
+            results.append(simulate(spec, progress=advance))
+    return results
+
+
+def _show(results: list[Result], directories: list[Path], as_json: bool) -> None:
+    import json
+
+    from llmsim.cli.console import warn
+    from llmsim.tables import comparison
+
+    if as_json:
+        print(json.dumps([result.summary for result in results], indent=2))
+    else:
+        print(comparison(results))
+    for result in results:
+        for line in result.warnings():
+            warn(f"{result.label}: {line}")
+    for directory in directories:
+        (warn if as_json else print)(f"saved {directory}")

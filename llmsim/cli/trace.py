@@ -1,0 +1,239 @@
+"""`llmsim trace`: fetch, look at, convert and make workloads.
+
+Only typer and the standard library are imported here at the top: pandas takes half a second, and `llmsim
+--help` must not.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from llmsim.traces.schema import Trace
+
+app = typer.Typer(
+    name="trace",
+    help="Fetch, look at, convert and make workloads.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Source = Annotated[
+    str, typer.Argument(metavar="TRACE", help="A workload file, or the name of a shipped one.")
+]
+Out = Annotated[
+    Path,
+    typer.Option("--out", "-o", help="File to write: .csv, .jsonl (Mooncake), these with .gz, or .parquet."),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help="azure, sarathi, mooncake, burstgpt or llmsim; told from the header if not given."
+    ),
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        metavar="FIELD=COLUMN",
+        help="Column of a field: arrival_s (_ms, _us, _ns; _at: date-times), prompt_tokens, output_tokens.",
+    ),
+]
+OnBad = Annotated[str, typer.Option("--on-bad", help="Rows that cannot be used: error, or drop (and count).")]
+OnLong = Annotated[
+    str,
+    typer.Option("--on-long", help="Prompts over the limit: error, drop, or clip (scale down)."),
+]
+TimeUnit = Annotated[
+    str | None, typer.Option("--time-unit", help="Unit of the time column: s, ms, us, ns or datetime.")
+]
+Limit = Annotated[int | None, typer.Option("--max-model-len", help="The model's limit in tokens.")]
+
+
+@app.command()
+def fetch(
+    name: Annotated[
+        str,
+        typer.Argument(help="azure-code, azure-conv, mooncake-conversation or sharegpt4.", metavar="NAME"),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to put the file in.")] = Path(),
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.1)] = 10.0,
+) -> None:
+    """Download a public trace and check its SHA-256."""
+    from llmsim.traces.fetch import fetch as download
+    from llmsim.traces.sources import public_file
+
+    file = public_file(name)
+    path, new = download(file, out, timeout)
+    typer.echo(f"{path}: {'downloaded' if new else 'already there'}, {file.rows:,} rows, SHA-256 as expected")
+    typer.echo(f"{file.credit} ({file.licence}){'; ' + file.note if file.note else ''}")
+
+
+@app.command()
+def stats(
+    trace: Source,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    format: Format = None,
+    map: Map = None,
+    on_bad: OnBad = "error",
+    time_unit: TimeUnit = None,
+) -> None:
+    """Show rows, rate, quantiles, burstiness and correlation of a workload (of a twin: of requests drawn from
+    it).
+    """
+    from llmsim.traces.stats import format_stats, trace_stats
+
+    facts = trace_stats(_load(trace, format, map, on_bad, time_unit))
+    typer.echo(json.dumps(facts, indent=2) if as_json else format_stats(facts))
+
+
+@app.command()
+def convert(
+    trace: Source,
+    out: Out,
+    format: Format = None,
+    map: Map = None,
+    on_bad: OnBad = "error",
+    time_unit: TimeUnit = None,
+    max_model_len: Limit = None,
+    on_long: OnLong = "error",
+) -> None:
+    """Write a workload in another format."""
+    from llmsim.traces.export import write_trace
+
+    loaded = _load(trace, format, map, on_bad, time_unit, max_model_len, on_long)
+    path = write_trace(loaded.requests, out)
+    _report(path, len(loaded.requests), loaded.dropped, loaded.clipped)
+
+
+@app.command()
+def twin(
+    trace: Annotated[Path, typer.Argument(metavar="FILE", help="A workload file with rows.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON file to write.")],
+    name: Annotated[str | None, typer.Option(help="Name of the twin; the output's if not given.")] = None,
+    format: Format = None,
+    map: Map = None,
+    on_bad: OnBad = "error",
+    time_unit: TimeUnit = None,
+) -> None:
+    """Make a statistical twin: quantiles, rank dependence and arrival profile, no rows."""
+    from llmsim.traces import files, twinfile, twins
+
+    loaded = _load(str(trace), format, map, on_bad, time_unit)
+    text = twinfile.dump(twins.make_twin(loaded, name or out.name.split(".")[0]))
+    path = files.write_bytes(out, text.encode())
+    typer.echo(f"{path}: twin of {len(loaded.requests):,} requests, {len(text):,} bytes")
+
+
+@app.command()
+def synth(
+    out: Out,
+    trace: Annotated[
+        str | None, typer.Argument(metavar="[TRACE]", help="A workload file or shipped name to draw from.")
+    ] = None,
+    num_requests: Annotated[
+        int | None, typer.Option("--num-requests", "-n", help="All if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all random streams.")] = 0,
+    arrivals: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND[,OPTION=VALUE...]",
+            help="trace, poisson, gamma, constant, bursts, on_off, ramp or all_at_once, with options, e.g. "
+            "gamma,rate=5,burstiness=0.5 or ramp,ramp=0:1/60:5 (seconds:rate).",
+        ),
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Short for --arrivals poisson,rate=RATE.")] = None,
+    lengths: Annotated[
+        str | None, typer.Option(help="trace, resampled, empirical or synthetic (if --prompt is given).")
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="Distribution, e.g. lognormal,mean=1000,std=500.")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="Distribution, e.g. fixed,value=128.")] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", help="e.g. name=paying,share=0.05,tbt_s=0.1; repeat.")
+    ] = None,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Put the trace's lengths in random order.")
+    ] = False,
+    time_scale: Annotated[
+        float, typer.Option(help="Factor on the trace's times; 0.5 doubles the rate.")
+    ] = 1.0,
+    max_model_len: Limit = None,
+    on_long: OnLong = "error",
+    format: Format = None,
+    map: Map = None,
+    on_bad: OnBad = "error",
+    time_unit: TimeUnit = None,
+) -> None:
+    """Make a workload from distributions, a trace or a twin, and write it to a file."""
+    from llmsim.traces import textspec
+    from llmsim.traces.export import workload_table, write_trace
+    from llmsim.traces.workload import LengthsSpec, WorkloadSpec, build_workload
+
+    spec = WorkloadSpec(
+        trace=trace,
+        format=format,
+        columns=_columns(map),
+        time_unit=time_unit,
+        on_bad=on_bad,
+        on_long=on_long,
+        lengths=LengthsSpec(
+            kind=lengths or ("synthetic" if prompt else "trace"),
+            prompt=textspec.distribution(prompt) if prompt else None,
+            output=textspec.distribution(output) if output else None,
+        ),
+        arrivals=textspec.arrivals(arrivals, rate),
+        num_requests=num_requests,
+        time_scale=time_scale,
+        classes=tuple(textspec.service_class(text) for text in classes or ()),
+        shuffle=shuffle,
+    )
+    workload = build_workload(spec, seed, max_model_len)
+    path = write_trace(workload_table(workload), out)
+    _report(path, len(workload), workload.dropped, workload.description["clipped"])
+
+
+def _load(
+    trace: str,
+    format: str | None,
+    map: list[str] | None,
+    on_bad: str,
+    time_unit: str | None,
+    limit: int | None = None,
+    on_long: str = "error",
+) -> Trace:
+    """A trace file, or as many requests of a twin as its original had."""
+    from llmsim.traces import files, readers, shipped, twinfile, twins
+
+    path = shipped.resolve(trace)
+    if twinfile.is_twin(files.read_bytes(path)):
+        return twins.sample(twins.load_twin(path))
+    return readers.read_trace(path, format, _columns(map), on_bad, limit, time_unit, on_long)
+
+
+def _columns(map: list[str] | None) -> dict[str, str] | None:
+    """The column map of --map FIELD=COLUMN options."""
+    from llmsim.errors import ConfigError
+
+    columns = {}
+    for item in map or ():
+        field, equals, column = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--map is written FIELD=COLUMN but got {item!r}")
+        columns[field] = column
+    return columns or None
+
+
+def _report(path: Path, rows: int, dropped: dict[str, int], clipped: int) -> None:
+    """Say what was written and what was left out."""
+    typer.echo(f"{path}: {rows:,} requests")
+    if dropped:
+        typer.echo("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()))
+    if clipped:
+        typer.echo(f"clipped: {clipped:,} requests scaled down to the limit")

@@ -1,0 +1,202 @@
+"""One run as data: frozen specs, strict YAML both ways, `--set a.b=c` overrides.
+
+Unknown keys, wrong types and duplicate keys are errors; a spec that was loaded is never written to.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmsim import strict
+from llmsim.errors import ConfigError
+from llmsim.traces.spec import WorkloadSpec
+
+DEFINITIONS = ("vllm", "slai")
+
+
+def _at_least(minimum: float, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < minimum:
+            raise ConfigError(f"{name} must be at least {minimum:g} but got {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """The engine around the scheduler; None takes the calibration's value.
+
+    `watermark` is the share of blocks kept free at admission. `first_token_at_prefill_end` and
+    `preempted_request_regenerates_output` are the semantics of vLLM (true, false) or of SLAI and Sarathi's
+    OSDI branch (false, true). `host_overhead_s` seconds are added to every iteration.
+    """
+
+    block_size: int | None = None
+    num_blocks: int | None = None
+    watermark: float = 0.01
+    max_model_len: int | None = None
+    first_token_at_prefill_end: bool = True
+    preempted_request_regenerates_output: bool = False
+    host_overhead_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(1, block_size=self.block_size, num_blocks=self.num_blocks, max_model_len=self.max_model_len)
+        _at_least(0, host_overhead_s=self.host_overhead_s)
+        if not 0 <= self.watermark < 1:
+            raise ConfigError(f"watermark is a share and must be in [0, 1) but got {self.watermark}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """How many replicas, and who sends requests to them."""
+
+    replicas: int = 1
+    router: str | dict[str, Any] = "round_robin"
+
+    def __post_init__(self) -> None:
+        _at_least(1, replicas=self.replicas)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSpec:
+    """Everything that decides a run: two equal specs give byte-identical summaries.
+
+    `scheduler` and `cluster.router` are a name (`sarathi`, `file.py:Class`), a line `name,option=value`, or a
+    mapping with a name. `definitions` chooses whose TTFT and TBT are reported (vllm, or the papers' own: slai).
+    `slo` are targets as `ttft:200` in milliseconds, for every request. Requests that arrive in the first
+    `warmup_s` seconds are left out of the latency figures. `horizon_s` cuts the run.
+    """
+
+    workload: WorkloadSpec
+    calibration: str
+    name: str = "run"
+    scheduler: str | dict[str, Any] = "sarathi"
+    engine: EngineSpec = field(default_factory=EngineSpec)
+    cluster: ClusterSpec = field(default_factory=ClusterSpec)
+    horizon_s: float | None = None
+    warmup_s: float = 0.0
+    definitions: str = "vllm"
+    slo: tuple[str, ...] = ()
+    step_by_step: bool = False
+    strict_range: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _at_least(0, warmup_s=self.warmup_s, seed=self.seed)
+        if self.horizon_s is not None and self.horizon_s <= 0:
+            raise ConfigError(f"horizon_s must be above 0 but got {self.horizon_s}")
+        if self.definitions not in DEFINITIONS:
+            raise ConfigError(f"definitions must be one of {', '.join(DEFINITIONS)} but got {self.definitions!r}")
+
+    def replace(self, **changes: Any) -> RunSpec:
+        """A copy with other fields."""
+        return dataclasses.replace(self, **changes)
+
+
+def load_runs(
+    path: str | Path | None = None, overrides: Sequence[str] = (), mapping: Mapping[str, Any] | None = None
+) -> list[RunSpec]:
+    """The runs that a YAML file describes, one for each of its `schedulers` (or for its `scheduler`).
+
+    `overrides` are `a.b=c` lines applied last. `mapping` stands for what the file holds, where the caller has
+    read and changed it. Raises ConfigError, naming the file and the key.
+    """
+    where = "command line" if path is None else str(path)
+    if mapping is None:
+        mapping = {} if path is None else read_yaml(path)
+    mapping = copy.deepcopy(dict(mapping))
+    for line in overrides:
+        apply_override(mapping, line)
+    if path is not None:
+        _anchor_paths(mapping, Path(path).parent)
+    schedulers = mapping.pop("schedulers", None)
+    if schedulers is not None and "scheduler" in mapping:
+        raise ConfigError(f"{where}: give scheduler or schedulers, not both")
+    if schedulers is not None and (not isinstance(schedulers, list) or not schedulers):
+        raise ConfigError(f"{where}: schedulers must be a list with at least one scheduler but got {schedulers!r}")
+    for required in ("workload", "calibration"):
+        if required not in mapping:
+            raise ConfigError(f"{where}: {required!r} is missing; give it in the YAML file or as --{required}")
+    variants = [{}] if schedulers is None else [{"scheduler": scheduler} for scheduler in schedulers]
+    return [strict.load(RunSpec, {**mapping, **variant}, where) for variant in variants]
+
+
+def dump_run(spec: RunSpec) -> str:
+    """YAML that loads back to an equal spec."""
+    return yaml.safe_dump(strict.dump(spec), sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; ConfigError for anything else, duplicate keys included."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            loaded = yaml.load(file, Loader=_UniqueKeys)  # noqa: S506  # a SafeLoader
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: must hold a mapping (key: value lines) but holds {type(loaded).__name__}")
+    return loaded
+
+
+def apply_override(mapping: dict[str, Any], line: str) -> None:
+    """Set `a.b.0.c=value` in nested mappings and lists; the value is read as YAML."""
+    key, equals, text = line.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes key=value, for instance engine.num_blocks=8000, but got {line!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {line}: the value is no YAML") from error
+    put(mapping, key, value)
+
+
+def put(mapping: dict[str, Any], key: str, value: object) -> None:
+    """Set the dotted `key` in nested mappings and lists, making mappings that are missing."""
+    *parents, last = key.split(".")
+    target: Any = mapping
+    for part in parents:
+        target = target[_index(part, len(target), key)] if isinstance(target, list) else target.setdefault(part, {})
+        if not isinstance(target, dict | list):
+            raise ConfigError(f"{key}: {part!r} holds {target!r}, which has no keys")
+    if isinstance(target, list):
+        target[_index(last, len(target), key)] = value
+    else:
+        target[last] = value
+
+
+def _index(part: str, length: int, key: str) -> int:
+    if not part.isdigit() or int(part) >= length:
+        raise ConfigError(f"{key}: {part!r} must be an index below {length}")
+    return int(part)
+
+
+def _anchor_paths(mapping: dict[str, Any], folder: Path) -> None:
+    """Paths in a YAML file are relative to it where such a file exists; else to the working directory."""
+    workload = mapping.get("workload")
+    for holder, key in ((workload, "trace"), (mapping, "calibration")):
+        if isinstance(holder, dict) and isinstance(holder.get(key), str) and (folder / holder[key]).is_file():
+            holder[key] = str(folder / holder[key])
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where YAML would keep the last."""
+
+
+def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)

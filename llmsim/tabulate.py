@@ -1,0 +1,103 @@
+"""Requests and recorders to the three tables of a result; columns are described in docs/metrics.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from llmsim.request import NEVER
+
+if TYPE_CHECKING:
+    from llmsim.recorder import Recorder
+    from llmsim.request import Request, SloClass
+
+INT_FIELDS = (
+    "id arrival_ns prompt_tokens output_tokens first_scheduled_ns prefill_end_ns finish_ns generated preemptions "
+    "chunks prompt_completions"
+).split()
+
+
+def iteration_table(recorders: Sequence[Recorder]) -> pd.DataFrame:
+    """One row an iteration, sorted by replica, then iteration."""
+    parts = []
+    for replica, recorder in enumerate(recorders):
+        columns = recorder.table()
+        rows = len(columns["start_ns"])
+        parts.append({"replica": np.full(rows, replica), "iteration": np.arange(rows), **columns})
+    table = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    table["in_set"] = table["in_set"].astype(bool)
+    return table
+
+
+def token_range_table(requests: Sequence[Request], replica_of: Mapping[int, int]) -> pd.DataFrame:
+    """Which iterations emitted a token of which request: id, replica, first_iteration, last_iteration, in_set."""
+    counts = np.array([len(r.token_ranges) // 2 for r in requests], dtype=np.int64)
+    flat = np.array([x for r in requests for x in r.token_ranges], dtype=np.int64).reshape(-1, 2)
+    in_set = flat[:, 0] >= 0
+    ids = np.array([r.id for r in requests], dtype=np.int64)
+    replicas = np.array([replica_of[r.id] for r in requests], dtype=np.int64)
+    return pd.DataFrame(
+        {
+            "id": np.repeat(ids, counts),
+            "replica": np.repeat(replicas, counts),
+            "first_iteration": np.where(in_set, flat[:, 0], -flat[:, 0] - 1),
+            "last_iteration": np.where(in_set, flat[:, 1], -flat[:, 1] - 1),
+            "in_set": in_set,
+        }
+    )
+
+
+def request_table(
+    requests: Sequence[Request], replica_of: Mapping[int, int], iterations: pd.DataFrame, ranges: pd.DataFrame
+) -> pd.DataFrame:
+    """One row a request that was sent, sorted by id."""
+    columns: dict[str, object] = {
+        name: np.array([getattr(r, name) for r in requests], dtype=np.int64) for name in INT_FIELDS
+    }
+    columns["replica"] = np.array([replica_of[r.id] for r in requests], dtype=np.int64)
+    columns["first_token_ns"] = first_token_ns(np.asarray(columns["id"]), iterations, ranges)
+    columns |= _slo_columns([r.slo for r in requests])
+    rejected = [r.rejected for r in requests]
+    finished = np.asarray(columns["finish_ns"]) != NEVER
+    columns["status"] = np.where(finished, "finished", np.where([bool(why) for why in rejected], "rejected", "unfinished"))
+    columns["reject_reason"] = rejected
+    order = "id replica arrival_ns prompt_tokens output_tokens slo_class tbt_s ttft_s_target ttlt_s tier priority".split()
+    table = pd.DataFrame(columns)
+    table = table[order + [name for name in table.columns if name not in order]]
+    return table.sort_values("id", kind="stable", ignore_index=True)
+
+
+def first_token_ns(ids: np.ndarray, iterations: pd.DataFrame, ranges: pd.DataFrame) -> np.ndarray:
+    """End of the iteration that emitted each request's first token, NEVER for none; shape (requests,)."""
+    out = np.full(len(ids), NEVER, dtype=np.int64)
+    if not len(ranges):
+        return out
+    owner, at = np.unique(ranges["id"].to_numpy(), return_index=True)
+    first = ranges.iloc[at]
+    replica, index = first["replica"].to_numpy(), first["first_iteration"].to_numpy()
+    times = np.empty(len(first), dtype=np.int64)
+    for in_set in (True, False):
+        of_kind = first["in_set"].to_numpy() == in_set
+        clock = iterations[iterations["in_set"]] if in_set else iterations
+        begins = np.searchsorted(clock["replica"].to_numpy(), replica[of_kind])
+        times[of_kind] = clock["end_ns"].to_numpy()[begins + index[of_kind]]
+    place = np.argsort(ids, kind="stable")
+    out[place[np.searchsorted(ids[place], owner)]] = times
+    return out
+
+
+def _slo_columns(classes: Sequence[SloClass]) -> dict[str, object]:
+    def number(value: float | None) -> float:
+        return np.nan if value is None else value
+
+    return {
+        "slo_class": [c.name for c in classes],
+        "tbt_s": np.array([number(c.tbt_s) for c in classes]),
+        "ttft_s_target": np.array([number(c.ttft_s) for c in classes]),
+        "ttlt_s": np.array([number(c.ttlt_s) for c in classes]),
+        "tier": np.array([-1 if c.tier is None else c.tier for c in classes], dtype=np.int64),
+        "priority": np.array([c.priority for c in classes], dtype=bool),
+    }

@@ -1,0 +1,141 @@
+"""check_scheduler: the tests that every policy must pass, for its author to run.
+
+    from llmsim.testing import check_scheduler
+    check_scheduler(MyPolicy)
+
+It serves random workloads (ties, preemptions, long prompts) and raises AssertionError with the failing case:
+conservation (every request finishes once, every KV block comes back), causality, obedience to the oracle rule,
+equal results of macro-steps and single steps, and of two runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmsim.cluster import Cluster
+from llmsim.costs.linear import Linear
+from llmsim.executors.simulated import SimulatedExecutor
+from llmsim.kvcache import KVCache
+from llmsim.recorder import Observer, Recorder
+from llmsim.request import Request
+from llmsim.routers.round_robin import RoundRobin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmsim.batch import Batch
+    from llmsim.schedulers.base import Scheduler
+
+COST = Linear(constant=5e-3, per_token=2e-5, per_decode_context=1e-7, per_prefill_attention=1e-9)
+MAX_MODEL_LEN = 2000
+ORACLE = ("output_tokens", "output_target")
+TRUSTED = ("llmsim.batch", "llmsim.decodes", "llmsim.replica", "llmsim.cluster", "llmsim.request", __name__)
+"""Modules that may read how long an output will be: they play the world, not the policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One random workload and engine."""
+
+    seed: int
+    rate: float
+    num_blocks: int
+    on_grid: bool
+    first_token_at_prefill_end: bool
+
+    def requests(self) -> list[Request]:
+        """Guarded requests: 60 arrivals with heavy-tailed lengths, on a 5 ms grid (many ties) if asked."""
+        rng = np.random.default_rng(self.seed)
+        arrivals = (np.cumsum(rng.exponential(1 / self.rate, 60)) * 1e9).astype(np.int64)
+        if self.on_grid:
+            arrivals = arrivals // 50_000_000 * 50_000_000
+        prompts = np.clip(rng.lognormal(5.3, 1.0, 60), 1, 1500).astype(int)
+        outputs = np.clip(rng.lognormal(3.4, 1.0, 60), 1, 300).astype(int)
+        rows = zip(arrivals.tolist(), prompts.tolist(), outputs.tolist(), strict=True)
+        return [GuardedRequest(i, *row) for i, row in enumerate(rows)]
+
+
+CASES = [
+    Case(seed, rate, num_blocks, grid, semantics)
+    for seed, (rate, num_blocks) in enumerate([(0.5, 2000), (6.0, 2000), (6.0, 140), (60.0, 180)])
+    for grid in (False, True)
+    for semantics in (False, True)
+]
+
+
+class GuardedRequest(Request):
+    """A request whose true output length only the simulator's core may read."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> object:
+        if name in ORACLE:
+            reader = sys._getframe(1).f_globals.get("__name__", "")
+            assert reader in TRUSTED, f"{reader} reads Request.{name}: a scheduler may not know the output length"
+        return object.__getattribute__(self, name)
+
+
+class _Checks(Observer):
+    """What must hold of every batch."""
+
+    def on_batch(self, batch: Batch, start_ns: int, ends: Sequence[int], scheduler: Scheduler, kv: KVCache) -> None:
+        assert ends[0] > start_ns, "an iteration ended before it began"
+        assert 0 <= kv.free_blocks <= kv.num_blocks, f"{kv.free_blocks} free blocks of {kv.num_blocks}"
+        ids = [r.id for r in batch.prefills] + [r.id for r in batch.decode_list]
+        if batch.decodes is not None:
+            ids += [r.id for r in batch.decodes.members]
+        assert len(set(ids)) == len(ids), f"a request is twice in one batch: {sorted(ids)}"
+        for request, chunk in zip(batch.prefills, batch.chunks, strict=True):
+            left = request.prefill_tokens - request.computed
+            assert 0 < chunk * len(ends) <= left, f"a chunk of {chunk} tokens where {left} are left: {request}"
+            needed = kv.blocks_for(request.computed + chunk)
+            assert request.blocks >= needed, f"{request} has {request.blocks} KV blocks, its chunk needs {needed}"
+
+
+def check_scheduler(make: Callable[[], Scheduler], *, cases: Sequence[Case] = CASES) -> None:
+    """Run every case; `make` is the policy's class, or a function that makes one. Raises AssertionError."""
+    for case in cases:
+        try:
+            reference = _serve(make, case, macro=False)
+            assert _serve(make, case, macro=True) == reference, "macro-steps and single steps differ"
+            assert _serve(make, case, macro=False) == reference, "two equal runs differ"
+        except AssertionError as error:
+            raise AssertionError(f"{error} [{case}]") from error
+
+
+def _serve(make: Callable[[], Scheduler], case: Case, *, macro: bool) -> list[tuple[object, ...]]:
+    router = RoundRobin()
+    router.bind(2, np.random.default_rng(0))
+    cluster = Cluster(router)
+    for _ in range(2):
+        kv = KVCache(case.num_blocks)
+        scheduler = make()
+        scheduler.bind(kv, MAX_MODEL_LEN)
+        cluster.add_replica(
+            scheduler,
+            SimulatedExecutor(COST),
+            kv,
+            Recorder(_Checks()),
+            macro=macro,
+            first_token_at_prefill_end=case.first_token_at_prefill_end,
+        )
+    requests = case.requests()
+    cluster.run(requests)
+    for request in requests:
+        _check_served(request)
+    return [(r.first_scheduled_ns, r.prefill_end_ns, r.finish_ns, r.preemptions, r.chunks) for r in requests]
+
+
+def _check_served(request: Request) -> None:
+    """Causality and conservation of one finished request."""
+    assert not request.rejected, f"{request} was rejected: {request.rejected}"
+    assert request.arrival_ns <= request.first_scheduled_ns < request.prefill_end_ns <= request.finish_ns
+    assert request.generated == request.output_tokens, f"{request} should have emitted {request.output_tokens} tokens"
+    ranges = request.token_ranges
+    emitted = sum(abs(last - first) + 1 for first, last in zip(ranges[::2], ranges[1::2], strict=True))
+    assert emitted == request.generated, f"{request} emitted {emitted} tokens by the log"
