@@ -30,7 +30,8 @@ def check_definitions(definitions: str) -> None:
     """Raise ConfigError unless `definitions` is a known set of metric definitions."""
     known = get_args(Definitions)
     if definitions not in known:
-        raise ConfigError(f"metric definitions {definitions!r} are not known.{did_you_mean(definitions, known)}")
+        hint = did_you_mean(definitions, known)
+        raise ConfigError(f"metric definitions {definitions!r} are not known.{hint}")
 
 
 def elapsed_ns(requests: pd.DataFrame, until: str) -> Floats:
@@ -43,7 +44,7 @@ def elapsed_ns(requests: pd.DataFrame, until: str) -> Floats:
 
 
 def ttft_ns(requests: pd.DataFrame, definitions: Definitions = "vllm") -> Floats:
-    """Time to first token (rows,), ns; NaN for requests that emitted none (slai: never completed the prompt)."""
+    """Time to first token (rows,), ns; NaN where there was none (slai: the prompt never completed)."""
     check_definitions(definitions)
     return elapsed_ns(requests, "prefill_end_ns" if definitions == "slai" else "first_token_ns")
 

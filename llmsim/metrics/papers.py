@@ -31,8 +31,8 @@ from llmsim.metrics.timeline import Mask, Timeline, ints, pooled_gaps
 def emits_at_prefill_end(requests: pd.DataFrame, timeline: Timeline) -> bool:
     """Whether the iterations that completed prompts emitted a token, judged from the tables.
 
-    True if any request has a token range that starts where its prompt (last) completed: an engine of the other
-    kind needs one more iteration. False for tables without tokens.
+    True if any request has a token range that starts where its prompt (last) completed: an engine of the
+    other kind needs one more iteration. False for tables without tokens.
     """
     prompt_end = ints(requests, "prefill_end_ns")[timeline.owner]
     return bool(np.any(prompt_end == timeline.ends[timeline.first]))

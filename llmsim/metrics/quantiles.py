@@ -32,7 +32,8 @@ def weighted_percentiles(values: Ints | Floats, weights: Ints, percentiles: Sequ
     b = ordered[np.searchsorted(cumulated, upper, side="right")].astype(np.float64)
     share = virtual - lower
     # numpy interpolates from the nearer end, so that the result is monotone in the percentile.
-    return np.where(share < 0.5, a + (b - a) * share, b - (b - a) * (1 - share))
+    points: Floats = np.where(share < 0.5, a + (b - a) * share, b - (b - a) * (1 - share))
+    return points
 
 
 def weighted_mean(values: Ints | Floats, weights: Ints) -> float:
@@ -47,7 +48,7 @@ def weighted_std(values: Ints | Floats, weights: Ints) -> float:
     if not total:
         return float("nan")
     deviation = values - weighted_mean(values, weights)
-    # A plain sum, not np.dot: BLAS orders the additions by thread count, and summaries must be byte-identical.
+    # A plain sum, not np.dot: BLAS orders additions by thread count; summaries must be byte-identical.
     return float(np.sqrt((deviation * deviation * weights).sum() / total))
 
 

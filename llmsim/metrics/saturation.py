@@ -28,18 +28,25 @@ RAMP_SHARE = 1 / 3
 RAMP_LATENCIES = 3
 """... and at least this many times the latency of an early request, in which the system fills from empty."""
 MAX_RAMP_SHARE = 2 / 3
-"""With less than a third of the window left, growth is not judged."""
+"""At least a third of the window is kept; where that cuts the ramp-up short, only the queue is judged."""
 OVERLOAD_DEFICIT = 0.02
 """Share of the late arrivals left unanswered; at load rho it tends to 1 - 1 / rho."""
-OVERLOAD_Z = 3.0
-"""Growth in standard errors: at a load of exactly 1 a false alarm in 370 runs or fewer."""
+OVERLOAD_Z = 2.33
+"""Growth in standard errors: at a load of exactly 1 the false alarms of a one-sided test at 1 %."""
 SUSPECT_Z = 1.65
+OVERLOAD_QUEUED = 0.2
+"""An overloaded policy leaves requests queued for at least this share of the busy time ..."""
+UNQUEUED_Z = 4.0
+"""... unless it admits without limit; then only strong growth counts."""
 BUSY_ENOUGH = 0.9
 """A device that idles a tenth of the late window is not short of capacity."""
-QUEUED_SHARE = 0.7
+QUEUED_SHARE = 0.6
 """Share of busy time with a request left queued; in M/D/1 0.56 at load 0.8, 0.87 at 0.95."""
 STRETCH_LATENCIES = 3
 """Queued stretches of a few latencies are the scheduler's own batching, not the load."""
+
+
+Evidence = dict[str, float | int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,7 @@ class Verdict:
 
     verdict: str
     reason: str
-    evidence: dict[str, float | int | None]
+    evidence: Evidence
 
     def as_dict(self) -> dict[str, object]:
         """JSON-ready."""
@@ -72,62 +79,74 @@ def saturation(
         return Verdict(UNDETERMINED, f"{len(arrivals)} requests are too few (below {MIN_ARRIVALS})", {})
     if arrivals[0] == arrivals[-1]:
         return Verdict(UNDETERMINED, "all requests arrive at one instant, so there is no rate to judge", {})
-    completions = ints(served, "finish_ns")
-    completions = np.sort(completions[completions != NEVER])
+    completions = _times(served, "finish_ns")
     window = Span(int(arrivals[0]), int(arrivals[-1]), replicas)
-    ramp = _ramp_ns(served, window)
+    latency = min(_early_latency_ns(served, window), window.length_ns)
+    wanted = max(int(RAMP_SHARE * window.length_ns), RAMP_LATENCIES * latency)
+    ramp = min(wanted, int(MAX_RAMP_SHARE * window.length_ns))
     late = Span(window.start_ns + ramp, window.end_ns, replicas)
-    evidence = _flow(arrivals, completions, window, late)
-    evidence |= _queueing(iterations, late, _early_latency_ns(served))
-    evidence |= _backlog(served, arrivals, completions, window, horizon_ns)
-    judged = ramp <= MAX_RAMP_SHARE * window.length_ns
+    judged = wanted == ramp
+    # In a window of few latencies the number in flight grows at any load, but the queue before it need not.
+    leaving = completions if judged else _times(served, "first_scheduled_ns")
+    evidence: Evidence = {"window_s": window.length_ns / SECOND, "early_latency_s": latency / SECOND}
+    evidence |= _flow(arrivals, leaving, late) | _thirds(arrivals, completions, window)
+    evidence |= _queueing(iterations, late) | _backlog(arrivals, completions, window, horizon_ns)
     return _judge(evidence, judged)
 
 
-def _early_latency_ns(served: pd.DataFrame) -> int:
-    """Median time from first batch to finish of the first tenth of the requests: latency without the queue."""
+def _times(served: pd.DataFrame, column: str) -> Ints:
+    """Sorted times of what happened."""
+    times = ints(served, column)
+    return np.sort(times[times != NEVER])
+
+
+def _early_latency_ns(served: pd.DataFrame, window: Span) -> int:
+    """Median time from first batch to finish of the first tenth of the requests: latency unqueued.
+
+    An unfinished request counts as one longer than the window.
+    """
     early = served.head(max(len(served) // 10, 10))
     finish, scheduled = ints(early, "finish_ns"), ints(early, "first_scheduled_ns")
-    took = (finish - scheduled)[(finish != NEVER) & (scheduled != NEVER)]
-    return int(np.median(took)) if len(took) else 0
+    return int(np.median(np.where(finish == NEVER, window.length_ns + 1, finish - scheduled)))
 
 
-def _ramp_ns(served: pd.DataFrame, window: Span) -> int:
-    return max(int(RAMP_SHARE * window.length_ns), RAMP_LATENCIES * _early_latency_ns(served))
-
-
-def _flow(arrivals: Ints, completions: Ints, window: Span, late: Span) -> dict[str, float | int | None]:
-    """Arrivals against completions in the late window, and outstanding requests along the whole one."""
-    start, end = min(late.start_ns, window.end_ns), window.end_ns
+def _flow(arrivals: Ints, leaving: Ints, late: Span) -> Evidence:
+    """Requests that came in the late window against those that left."""
+    start, end = late.start_ns, late.end_ns
     came = int(np.searchsorted(arrivals, end, "right") - np.searchsorted(arrivals, start, "right"))
-    left = int(np.searchsorted(completions, end, "right") - np.searchsorted(completions, start, "right"))
-    thirds = [_mean_outstanding(arrivals, completions, window, k / 3, (k + 1) / 3) for k in range(3)]
+    left = int(np.searchsorted(leaving, end, "right") - np.searchsorted(leaving, start, "right"))
     return {
-        "window_s": window.length_ns / SECOND,
         "late_window_s": (end - start) / SECOND,
         "late_arrivals": came,
-        "late_completions": left,
+        "late_departures": left,
         "completion_deficit": (came - left) / came if came else None,
-        "growth_z": _growth_z(arrivals, completions, start, end, came),
+        "growth_z": _growth_z(arrivals, leaving, start, end, came),
+    }
+
+
+def _thirds(arrivals: Ints, completions: Ints, window: Span) -> Evidence:
+    """Mean number of outstanding requests in each third of the arrival window."""
+    thirds = [_mean_outstanding(arrivals, completions, window, k / 3, (k + 1) / 3) for k in range(3)]
+    return {
         "outstanding_first_third": thirds[0],
         "outstanding_middle_third": thirds[1],
         "outstanding_last_third": thirds[2],
     }
 
 
-def _growth_z(arrivals: Ints, completions: Ints, start: int, end: int, came: int) -> float | None:
+def _growth_z(arrivals: Ints, leaving: Ints, start: int, end: int, came: int) -> float | None:
     """Growth of the outstanding requests over [start, end] in its standard errors.
 
     The number outstanding is itself strongly autocorrelated near saturation, so a slope fitted to it looks
-    significant when it is not. Its increments are not: with the queue never empty they are nearly independent,
-    and below saturation they cancel, which only makes the test more careful. So: sum of the increments over
-    bins, against their spread between the bins.
+    significant when it is not. Its increments are not: while the queue never empties they are nearly
+    independent, and below saturation they cancel, which only makes the test more careful. So: the sum of the
+    increments over bins, against their spread between the bins.
     """
     bins = min(max(came // 10, 5), 40)
     if came < MIN_ARRIVALS or end <= start:
         return None
     edges = np.linspace(start, end, bins + 1).astype(np.int64)
-    outstanding = np.searchsorted(arrivals, edges, "right") - np.searchsorted(completions, edges, "right")
+    outstanding = np.searchsorted(arrivals, edges, "right") - np.searchsorted(leaving, edges, "right")
     steps = np.diff(outstanding)
     # 0.25: a count rounded to a whole request is uncertain by half a one even if everything is regular.
     spread = float(np.sqrt(max(float(steps.var(ddof=1)), 0.25) * bins))
@@ -143,7 +162,7 @@ def _mean_outstanding(arrivals: Ints, completions: Ints, window: Span, begin: fl
     return float(came - left) / max(high - low, 1)
 
 
-def _queueing(iterations: pd.DataFrame, late: Span, latency_ns: int) -> dict[str, float | int | None]:
+def _queueing(iterations: pd.DataFrame, late: Span) -> Evidence:
     """Busy share, share of busy time with requests queued, and how long the queue stays non-empty."""
     overlap = late.overlap(iterations)
     busy = busy_shares(iterations, overlap, late)
@@ -156,7 +175,6 @@ def _queueing(iterations: pd.DataFrame, late: Span, latency_ns: int) -> dict[str
         "busiest_replica_share": max(busy, default=None),
         "queued_share": float(overlap[queued].sum()) / worked if worked else 0.0,
         "queued_stretch_s": weighted / SECOND,
-        "early_latency_s": latency_ns / SECOND,
     }
 
 
@@ -169,9 +187,7 @@ def _stretches(replica: Ints, queued: np.ndarray, overlap: Ints) -> Ints:
     return np.add.reduceat(overlap[rows], np.flatnonzero(opens))
 
 
-def _backlog(
-    served: pd.DataFrame, arrivals: Ints, completions: Ints, window: Span, horizon_ns: int | None
-) -> dict[str, float | int | None]:
+def _backlog(arrivals: Ints, completions: Ints, window: Span, horizon_ns: int | None) -> Evidence:
     """What the last arrival left behind, and how long it took to drain (None if it never did)."""
     unfinished = len(arrivals) - len(completions)
     drain = max(int(completions[-1]) - window.end_ns, 0) if not unfinished else None
@@ -185,22 +201,23 @@ def _backlog(
     }
 
 
-def _judge(evidence: dict[str, float | int | None], judged: bool) -> Verdict:
+def _judge(evidence: Evidence, judged: bool) -> Verdict:
+    """Overloaded needs a deficit that is large, significant and not the fault of an idle device."""
     deficit, z = evidence["completion_deficit"] or 0.0, evidence["growth_z"] or 0.0
     busy = (evidence["busiest_replica_share"] or 0.0) >= BUSY_ENOUGH
     queued, stretch = evidence["queued_share"] or 0.0, evidence["queued_stretch_s"] or 0.0
-    if judged and busy and deficit >= OVERLOAD_DEFICIT and z >= OVERLOAD_Z:
-        reason = (
-            f"{deficit:.1%} of the late arrivals were not answered in that time, "
-            f"the outstanding requests grew by {z:.1f} standard errors"
-        )
-        return Verdict(OVERLOADED, reason, evidence)
-    if busy and judged and deficit >= OVERLOAD_DEFICIT and z >= SUSPECT_Z:
-        reason = f"{deficit:.1%} of the late arrivals were not answered in that time; a longer run would tell overload"
-        return Verdict(NEAR, reason, evidence)
     latency = evidence["early_latency_s"] or 0.0
+    what = "answered" if judged else "even started"
+    behind = f"{deficit:.1%} of the late arrivals were not {what} in that time, {z:.1f} standard errors"
+    window = f"{evidence['window_s']:.3g} s of arrivals"
+    short = "" if judged else f"; {window} are few latencies ({latency:.3g} s)"
+    grows = z >= OVERLOAD_Z and (queued >= OVERLOAD_QUEUED or z >= UNQUEUED_Z)
+    if busy and deficit >= OVERLOAD_DEFICIT and grows:
+        return Verdict(OVERLOADED, behind + short, evidence)
+    if busy and deficit >= OVERLOAD_DEFICIT and z >= SUSPECT_Z:
+        return Verdict(NEAR, f"{behind}: a longer run would tell whether this is overload{short}", evidence)
     if busy and queued >= QUEUED_SHARE and stretch >= STRETCH_LATENCIES * latency:
         reason = f"requests were queued {queued:.0%} of the busy time, {stretch:.3g} s on end"
-        return Verdict(NEAR, reason, evidence)
-    short = "" if judged else f"; the run is short, {evidence['window_s']:.3g} s of arrivals, so growth was not judged"
-    return Verdict(STABLE, f"the queue empties, requests leave as fast as they come{short}", evidence)
+        return Verdict(NEAR, reason + short, evidence)
+    reason = f"requests leave as fast as they come and were queued {queued:.0%} of the busy time"
+    return Verdict(STABLE, reason + short, evidence)

@@ -48,8 +48,8 @@ class Slo:
 def parse_slo(items: str | Iterable[str]) -> Slo:
     """`ttft:200 tpot:50 e2el:5000` (one string, or its words) as limits in milliseconds.
 
-    vLLM's `--goodput` syntax, with `itl` besides. Raises ConfigError for an unknown metric, a repeated one, or
-    a limit that is not a positive number.
+    vLLM's `--goodput` syntax, with `itl` besides. Raises ConfigError for an unknown metric, a repeated one,
+    or a limit that is not a positive number.
     """
     words = items.split() if isinstance(items, str) else [word for item in items for word in item.split()]
     known = [field.name for field in fields(Slo)]
@@ -80,8 +80,8 @@ def has_target(requests: pd.DataFrame, slo: Slo | None = None) -> Mask:
     """Requests (rows,) on which any limit applies: all of them with a run-wide one, else those of a class."""
     if slo is not None and slo.limits():
         return np.ones(len(requests), dtype=bool)
-    carried: Mask = requests[list(CLASS_TARGETS)].notna().to_numpy().any(axis=1)
-    return carried
+    carried = requests[list(CLASS_TARGETS)].notna().to_numpy(dtype=bool)
+    return np.asarray(carried.any(axis=1), dtype=bool)
 
 
 def slo_met(
@@ -101,12 +101,12 @@ def slo_met(
     tpot = tpot_ns(requests)
     gap = np.where(longest_gap_ns == NEVER, np.nan, longest_gap_ns)
     e2el = elapsed_ns(requests, "finish_ns")
-    met: Mask = (requests["status"] == "finished").to_numpy(dtype=bool)
+    met: Mask = np.asarray(requests["status"] == "finished", dtype=bool)
     measured = {"ttft": ttft, "tpot": tpot, "itl": gap, "e2el": e2el}
     for name, limit in (slo.limits() if slo is not None else {}).items():
-        met = met & _within(measured[name], limit * MILLISECOND)
+        met = np.logical_and(met, _within(measured[name], limit * MILLISECOND))
     for column, values in zip(CLASS_TARGETS, (ttft, gap if tbt_rule == "max" else tpot, e2el), strict=True):
-        met = met & _within(values, requests[column].to_numpy(dtype=np.float64) * SECOND)
+        met = np.logical_and(met, _within(values, requests[column].to_numpy(dtype=np.float64) * SECOND))
     return met
 
 

@@ -26,12 +26,12 @@ def ints(table: pd.DataFrame, column: str) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Token ranges with iterations as row numbers of the iteration table, grouped by request.
+    """Token ranges as places on a clock of iteration ends, grouped by request.
 
-    ends      int64 (iterations,)  end of each iteration, ns
-    owner     int64 (ranges,)      row of the request table, ascending
-    first     int64 (ranges,)      row of the range's first iteration
-    last      int64 (ranges,)      row of its last iteration (inclusive)
+    ends      int64 (clock,)   ends of iterations, ns, ascending within a replica
+    owner     int64 (ranges,)  row of the request table, ascending
+    first     int64 (ranges,)  place of the range's first token
+    last      int64 (ranges,)  place of its last token (inclusive)
     requests  rows of the request table
     """
 
@@ -43,15 +43,36 @@ class Timeline:
 
     @classmethod
     def of(cls, requests: pd.DataFrame, iterations: pd.DataFrame, token_ranges: pd.DataFrame) -> Timeline:
-        """Join the three tables. Raises ValueError if a range names an unknown request or iteration."""
+        """Join the three tables. Raises ValueError if a range names an unknown request or iteration.
+
+        Ranges with `in_set` count only their replica's iterations that have `in_set`, those in which its set
+        of decodes ran: the clock of `ends` is the ends of these, then the ends of all iterations.
+        """
         owner = _request_rows(ints(requests, "id"), ints(token_ranges, "id"))
         replica = ints(token_ranges, "replica")
-        first = _iteration_rows(iterations, replica, ints(token_ranges, "first_iteration"))
-        last = _iteration_rows(iterations, replica, ints(token_ranges, "last_iteration"))
+        first, last = ints(token_ranges, "first_iteration"), ints(token_ranges, "last_iteration")
+        ends = ints(iterations, "end_ns")
+        if "in_set" not in token_ranges:
+            rows = cls._rows(iterations, replica, first, last)
+        else:
+            steps = iterations[iterations["in_set"].to_numpy(dtype=bool)]
+            in_set = token_ranges["in_set"].to_numpy(dtype=bool)
+            at, others = np.flatnonzero(in_set), np.flatnonzero(~in_set)
+            rows = np.empty((2, len(owner)), dtype=np.int64)
+            rows[:, at] = cls._rows(steps, replica[at], first[at], last[at])
+            rows[:, others] = cls._rows(iterations, replica[others], first[others], last[others])
+            rows[:, others] += len(steps)
+            ends = np.concatenate([ints(steps, "end_ns"), ends])
+        first, last = rows
         if np.any(owner[1:] < owner[:-1]):
             order = np.argsort(owner, kind="stable")  # keeps each request's ranges in time order
             owner, first, last = owner[order], first[order], last[order]
-        return cls(ints(iterations, "end_ns"), owner, first, last, len(requests))
+        return cls(ends, owner, first, last, len(requests))
+
+    @staticmethod
+    def _rows(iterations: pd.DataFrame, replica: Ints, first: Ints, last: Ints) -> Ints:
+        """Rows of both ends of each range, shape (2, ranges)."""
+        return np.stack([_iteration_rows(iterations, replica, at) for at in (first, last)])
 
     def of_requests(self, keep: Mask) -> Timeline:
         """The ranges of the requests where `keep` (requests,) is true; request rows stay the same."""
@@ -62,11 +83,11 @@ class Timeline:
 
     @property
     def step_gaps(self) -> Ints:
-        """ends[i] - ends[i-1], shape (iterations,); the entry of a replica's first iteration is never asked for."""
+        """ends[i] - ends[i-1], shape (clock,); meaningless for the first iteration of a replica."""
         return np.diff(self.ends, prepend=self.ends[:1])
 
     def between_gaps(self) -> tuple[Ints, Ints]:
-        """Gaps from the last token of a range to the first of the request's next one: (request rows, gap_ns)."""
+        """(request rows, gap_ns) from the last token of a range to the first of the request's next one."""
         follows = np.flatnonzero(self.owner[1:] == self.owner[:-1])
         return self.owner[follows], self.ends[self.first[follows + 1]] - self.ends[self.last[follows]]
 
@@ -74,7 +95,7 @@ class Timeline:
 def _request_rows(ids: Ints, wanted: Ints) -> Ints:
     rows = np.searchsorted(ids, wanted)
     if len(wanted) and (not len(ids) or np.any(ids[np.minimum(rows, len(ids) - 1)] != wanted)):
-        raise ValueError("token_ranges names a request id that the request table (sorted by id) does not have")
+        raise ValueError("token_ranges names a request id that is not in the request table (sorted by id)")
     return rows
 
 
@@ -119,10 +140,10 @@ def longest_gaps(timeline: Timeline) -> Ints:
 
 
 def range_maxima(values: Ints, first: Ints, last: Ints) -> Ints:
-    """max(values[first[q] .. last[q]]), both ends included, for each query; shapes (n,), (m,), (m,) -> (m,).
+    """max(values[first[q] .. last[q]]), both ends included, for each query; (n,), (m,), (m,) -> (m,).
 
-    A sparse table built level by level; each level answers the queries of its length and is dropped, so memory
-    stays O(n + m) and time O(n log longest + m).
+    A sparse table built level by level; each level answers the queries of its length and is dropped, so
+    memory stays O(n + m) and time O(n log longest + m).
     """
     answers = np.empty(len(first), dtype=np.int64)
     if not len(first):

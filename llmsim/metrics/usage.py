@@ -1,4 +1,4 @@
-"""What the replicas did over a span of time: busy share, KV use, batches. Time-weighted, idle time as zero."""
+"""What the replicas did over a span of time: busy share, KV use, batches; idle time counts as zero."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Span:
         """Nanoseconds of each iteration that lie in the span (rows,)."""
         start = np.maximum(ints(iterations, "start_ns"), self.start_ns)
         end = np.minimum(ints(iterations, "end_ns"), self.end_ns)
-        return np.maximum(end - start, 0)
+        overlap: Ints = np.maximum(end - start, 0)
+        return overlap
 
 
 def busy_shares(iterations: pd.DataFrame, overlap_ns: Ints, span: Span) -> list[float]:
@@ -43,7 +44,7 @@ def busy_shares(iterations: pd.DataFrame, overlap_ns: Ints, span: Span) -> list[
 def kv_stats(
     iterations: pd.DataFrame, overlap_ns: Ints, span: Span, num_blocks: int | None, block_size: int | None
 ) -> Stats:
-    """KV use of a replica: time-weighted mean and p99, and the maximum, as shares of `num_blocks` of one replica.
+    """KV use of a replica: time-weighted mean and p99, and the maximum, in blocks and shares of `num_blocks`.
 
     An idle replica holds nothing, so idle time counts as zero. Shares are None without `num_blocks`.
     """
@@ -70,7 +71,7 @@ def kv_stats(
 
 
 def batch_stats(iterations: pd.DataFrame, overlap_ns: Ints, span: Span) -> Stats:
-    """Iterations of the span: how many, how long, how full; means are per iteration unless named otherwise."""
+    """Iterations of the span: how many, how long, how full; means are per iteration."""
     inside = overlap_ns > 0
     count = int(inside.sum())
     shares = busy_shares(iterations, overlap_ns, span)

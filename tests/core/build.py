@@ -23,7 +23,7 @@ from llmsim.schedulers.simple_chunking import SimpleChunking
 from llmsim.schedulers.vllm_v0 import VllmV0
 from llmsim.schedulers.vllm_v1 import VllmV1
 
-MAX_MODEL_LEN = 8192
+MAX_MODEL_LEN = 3000
 
 POLICIES: dict[str, Callable[[], Scheduler]] = {
     "continuous": ContinuousBatching,
@@ -103,6 +103,7 @@ def serve(
     horizon_ns: int | None = None,
     router: Router | None = None,
     observer: Observer | None = None,
+    max_model_len: int = MAX_MODEL_LEN,
 ) -> Cluster:
     """Run to the end and return the cluster."""
     router = router or RoundRobin()
@@ -111,7 +112,7 @@ def serve(
     for _ in range(replicas):
         kv = KVCache(num_blocks)
         scheduler = policy()
-        scheduler.bind(kv, MAX_MODEL_LEN)
+        scheduler.bind(kv, max_model_len)
         cluster.add_replica(
             scheduler,
             SimulatedExecutor(cost or LineCost()),

@@ -71,7 +71,7 @@ def test_vllm_v0_preempts_as_the_original():
     seen = Batches()
     requests = requests_of([(0, 511, 400)] * 15)
     serve(requests, VllmV0, num_blocks=513, observer=seen, macro=False, first_token_at_prefill_end=False,
-          regenerate_output=True)
+          regenerate_output=True, max_model_len=8192)
     preempted = [(i, r) for i, batch in enumerate(seen.batches, 1) for r in batch.preempted]
     assert preempted[:6] == [(36, 14), (68, 13), (116, 12), (164, 11), (228, 10), (308, 9)]
 
