@@ -1,0 +1,93 @@
+"""llmsim: a trace-driven discrete-event simulator of LLM serving with calibrated GPU cost models.
+
+    from llmsim import load_runs, simulate
+    result = simulate(load_runs("run.yaml")[0])
+    result.summary, result.requests, result.iterations
+
+Names load on first use: importing the package imports none of pandas, torch, plotly, sklearn.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmsim.batch import Batch, Work
+    from llmsim.config import ClusterSpec, EngineSpec, RunSpec, load_runs
+    from llmsim.costs.base import CostModel
+    from llmsim.costs.calibration import load_calibration
+    from llmsim.errors import LlmsimError
+    from llmsim.executors.base import Executor
+    from llmsim.kvcache import KVCache
+    from llmsim.recorder import Observer
+    from llmsim.request import Request, SloClass
+    from llmsim.results import Result
+    from llmsim.routers.base import Router
+    from llmsim.schedulers.base import ContinuousBatching, Scheduler
+    from llmsim.simulation import compare, simulate
+    from llmsim.traces.readers import read_trace
+    from llmsim.traces.spec import WorkloadSpec
+    from llmsim.units import SECOND
+
+_HOME = {
+    "Batch": "batch",
+    "ClusterSpec": "config",
+    "ContinuousBatching": "schedulers.base",
+    "CostModel": "costs.base",
+    "EngineSpec": "config",
+    "Executor": "executors.base",
+    "KVCache": "kvcache",
+    "LlmsimError": "errors",
+    "Observer": "recorder",
+    "Request": "request",
+    "Result": "results",
+    "Router": "routers.base",
+    "RunSpec": "config",
+    "SECOND": "units",
+    "Scheduler": "schedulers.base",
+    "SloClass": "request",
+    "Work": "batch",
+    "WorkloadSpec": "traces.spec",
+    "compare": "simulation",
+    "load_calibration": "costs.calibration",
+    "load_runs": "config",
+    "read_trace": "traces.readers",
+    "simulate": "simulation",
+}
+
+__all__ = [
+    "SECOND",
+    "Batch",
+    "ClusterSpec",
+    "ContinuousBatching",
+    "CostModel",
+    "EngineSpec",
+    "Executor",
+    "KVCache",
+    "LlmsimError",
+    "Observer",
+    "Request",
+    "Result",
+    "Router",
+    "RunSpec",
+    "Scheduler",
+    "SloClass",
+    "Work",
+    "WorkloadSpec",
+    "compare",
+    "load_calibration",
+    "load_runs",
+    "read_trace",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'llmsim' has no attribute {name!r}")
+    return getattr(import_module(f"llmsim.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

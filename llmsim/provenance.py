@@ -30,8 +30,8 @@ def manifest(
         "workload": dict(workload.description),
         "calibration": {
             "name": calibration.name,
-            "sha256": hashlib.sha256(repr(calibration.to_json()).encode()).hexdigest(),
-            "provenance": calibration.to_json().get("provenance"),
+            "sha256": hashlib.sha256(calibration.to_json().encode()).hexdigest(),
+            "source": calibration.provenance.source,
         },
         "git": git_state(),
         "versions": versions(),

@@ -63,6 +63,8 @@ class Recorder:
         self._rows: list[tuple[int, ...]] = []
         self._packed: list[np.ndarray] = []
         self._runs: list[tuple[Sequence[int], tuple[int, ...]]] = []
+        self._queued_ns: list[int] = []
+        self._queued_in: list[int] = []
         overridden = observer is not None and type(observer).on_batch is not Observer.on_batch
         self._on_batch = observer.on_batch if observer is not None and overridden else None
 
@@ -98,6 +100,11 @@ class Recorder:
             self._on_batch(batch, start_ns, ends, scheduler, kv)
         self.iterations += count
         return self.iterations - 1
+
+    def queue_grew(self, arrivals_ns: Sequence[int]) -> None:
+        """Requests that joined the queue at these times while the run just logged went on."""
+        self._queued_ns += arrivals_ns
+        self._queued_in += [len(self._runs) - 1] * len(arrivals_ns)
 
     def _pack(self) -> None:
         """Move the rows into an array: appending tuples is fast, keeping them is not small."""
@@ -137,10 +144,25 @@ class Recorder:
         columns["prefill_context"][at] += nth * chunk
         columns["prefill_attention"][at] += nth * chunk * chunk
         columns["preempted"][at[later]] = 0
+        if self._queued_ns:
+            run_ends = np.cumsum(run_counts)
+            columns["waiting"][at] += self._queue_growth(columns["start_ns"][at], run_ends)
         size = max(len(ring) for _, ring in self._runs)
         rings = np.array([ring or (0,) * size for _, ring in self._runs], dtype=np.int64)
         grown = self._growth(rings, run_of, nth)
         columns["kv_used_blocks"][at] += grown
+
+    def _queue_growth(self, starts: np.ndarray, run_ends: np.ndarray) -> np.ndarray:
+        """Requests queued since each repetition's run began, given all starts and where each run stops.
+
+        Runs follow each other in time, so one search places every arrival: it counts from the first
+        repetition that starts at its instant or later to the end of its run.
+        """
+        until = run_ends[np.array(self._queued_in)]
+        since = np.minimum(np.searchsorted(starts, np.array(self._queued_ns)), until)
+        steps = np.bincount(since, minlength=len(starts) + 1) - np.bincount(until, minlength=len(starts) + 1)
+        grown: np.ndarray = np.cumsum(steps)[: len(starts)]
+        return grown
 
     def _run_ends(self, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
         """End (ns) of the nth iteration of each run, in closed form for ramps."""

@@ -54,12 +54,27 @@ class Replica:
         self.stopped = False
         self._idle: Event | None = None
         self._in_run = False
+        self._heeds_arrivals = True
+        self._joined_queue_ns: list[int] = []
+        """Arrivals during the present run that did not cut it."""
         self._process = env.process(self._run())
 
     def submit(self, request: Request) -> None:
-        """A request arrives: it is visible to the next batch formed at this instant or later."""
+        """A request arrives: it is visible to the next batch formed at this instant or later.
+
+        Longer prompts than the model takes are refused here, as servers do.
+        """
+        limit = self.scheduler.max_model_len
+        if request.prompt_tokens > limit:
+            request.rejected = f"prompt_tokens={request.prompt_tokens} is more than max_model_len={limit}"
+            if self.on_finish is not None:
+                self.on_finish(request)
+            return
         self.scheduler.add(request)
-        self._wake()
+        if self._in_run and not self._heeds_arrivals:
+            self._joined_queue_ns.append(self.env.now)
+        else:
+            self._wake()
 
     def stop(self) -> None:
         """Form no further batch; the iteration in flight completes."""
@@ -95,7 +110,7 @@ class Replica:
             if len(ends) == 1:
                 yield Tick(env, ends[0])
             else:
-                self._in_run = True
+                self._in_run, self._heeds_arrivals = True, scheduler.heeds_arrivals(batch)
                 try:
                     yield Tick(env, ends[-1])
                     self._in_run = False
@@ -126,6 +141,9 @@ class Replica:
         """Tokens, KV growth, finishes and log of the iterations that ran."""
         count, last = len(ends), ends[-1]
         iteration = self.recorder.log(batch, start, ends, waiting, self.scheduler, self.kv)
+        if self._joined_queue_ns:
+            self.recorder.queue_grew(self._joined_queue_ns)
+            self._joined_queue_ns = []
         decodes = batch.decodes
         if decodes is not None:
             if count > 1:

@@ -9,14 +9,14 @@ import copy
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from llmsim import registry
 from llmsim.cluster import Cluster, Progress
-from llmsim.config import RunSpec, dump_run
+from llmsim.config import RunSpec
 from llmsim.costs.calibration import load_calibration
 from llmsim.costs.ranges import check_ranges, outside_box
 from llmsim.executors.simulated import SimulatedExecutor
@@ -32,7 +32,6 @@ from llmsim.units import to_ns
 if TYPE_CHECKING:
     from llmsim.costs.calibration import Calibration
     from llmsim.recorder import Observer
-    from llmsim.request import Request
     from llmsim.traces.workload import Workload
 
 
@@ -54,6 +53,100 @@ class _Engine:
         )
 
 
+class Tables(NamedTuple):
+    """The three tables of a run; columns in docs/metrics.md."""
+
+    requests: pd.DataFrame
+    iterations: pd.DataFrame
+    token_ranges: pd.DataFrame
+
+
+class Run:
+    """One spec on its way to a result: built, then served, then made into tables and a summary.
+
+    `scheduler` (a policy object, or anything that spec.scheduler may be) and `workload` stand in for the spec's
+    own; every replica gets a copy of the policy.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        *,
+        scheduler: Any = None,
+        workload: Workload | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.spec = spec
+        self.calibration = _calibration(spec)
+        self.engine = _Engine.of(spec, self.calibration)
+        self.workload = workload or build_workload(spec.workload, spec.seed, self.engine.max_model_len)
+        self.requests = self.workload.requests()
+        self.scheduler = scheduler or spec.scheduler
+        self.cluster = self._cluster(observer)
+
+    def _cluster(self, observer: Observer | None) -> Cluster:
+        spec = self.spec
+        router = registry.build("router", spec.cluster.router)
+        # A stream of its own: the spawn key is none that the workload's streams use.
+        stream = np.random.SeedSequence(spec.seed, spawn_key=(100,))
+        router.bind(spec.cluster.replicas, np.random.default_rng(stream))
+        cluster = Cluster(router)
+        for _ in range(spec.cluster.replicas):
+            policy = registry.build("scheduler", self.scheduler)
+            if policy is self.scheduler:
+                policy = copy.copy(policy)  # an object was given: replicas do not share it
+            kv = KVCache(self.engine.num_blocks, self.engine.block_size, spec.engine.watermark)
+            policy.bind(kv, self.engine.max_model_len)
+            cluster.add_replica(
+                policy,
+                SimulatedExecutor(self.calibration.cost_model(strict_range=spec.strict_range)),
+                kv,
+                Recorder(observer),
+                macro=not spec.step_by_step,
+                first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
+                regenerate_output=spec.engine.preempted_request_regenerates_output,
+            )
+        return cluster
+
+    def serve(self, progress: Progress | None = None) -> None:
+        """Run to the end, or to the horizon."""
+        self.cluster.run(
+            self.requests,
+            max_concurrency=self.workload.max_concurrency,
+            horizon_ns=None if self.spec.horizon_s is None else to_ns(self.spec.horizon_s),
+            progress=progress,
+        )
+
+    def tables(self) -> Tables:
+        """The tables of the requests that were sent."""
+        replica_of = self.cluster.replica_of
+        sent = [r for r in self.requests if r.id in replica_of]
+        iterations = iteration_table([replica.recorder for replica in self.cluster.replicas])
+        ranges = token_range_table(sent, replica_of)
+        return Tables(request_table(sent, replica_of, iterations, ranges), iterations, ranges)
+
+    def summary(self, tables: Tables) -> dict[str, Any]:
+        """Name and policy, every metric, and how far the calibration was stretched."""
+        spec = self.spec
+        summary: dict[str, Any] = {"name": spec.name, "scheduler": scheduler_label(self.scheduler), "seed": spec.seed}
+        summary |= summarize(
+            *tables,
+            definitions="slai" if spec.definitions == "slai" else "vllm",
+            slo=parse_slo(spec.slo) if spec.slo else None,
+            warmup_s=spec.warmup_s,
+            horizon_s=spec.horizon_s or 0,
+            kv_num_blocks=self.engine.num_blocks,
+            block_size=self.engine.block_size,
+            replicas=spec.cluster.replicas,
+            closed_loop=self.workload.max_concurrency is not None,
+            first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
+        )
+        summary["requests"]["not_sent"] = len(self.requests) - len(tables.requests)
+        summary["requests"]["dropped_from_trace"] = dict(self.workload.dropped)
+        summary["calibration"] = range_report(self.calibration, tables.iterations)
+        return summary
+
+
 def simulate(
     spec: RunSpec,
     *,
@@ -62,29 +155,25 @@ def simulate(
     observer: Observer | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Run one spec to its end (or its horizon).
+    """Run one spec to its end (or its horizon). Arguments as in `Run`.
 
-    `scheduler` (a policy object, or anything that spec.scheduler may be) and `workload` stand in for the spec's
-    own; every replica gets a copy of the policy. Raises ConfigError, TraceError, CalibrationError,
-    CapacityError or StalledError.
+    Raises ConfigError, TraceError, CalibrationError, CapacityError or StalledError.
     """
     began = time.perf_counter()
-    calibration = load_calibration(spec.calibration)
-    engine = _Engine.of(spec, calibration)
-    if workload is None:
-        workload = build_workload(spec.workload, spec.seed, engine.max_model_len)
-    requests = workload.requests()
-    cluster = _build(spec, scheduler or spec.scheduler, calibration, engine, observer)
-    cluster.run(
-        requests,
-        max_concurrency=workload.max_concurrency,
-        horizon_ns=None if spec.horizon_s is None else to_ns(spec.horizon_s),
-        progress=progress,
+    run = Run(spec, scheduler=scheduler, workload=workload, observer=observer)
+    run.serve(progress)
+    served = time.perf_counter()
+    tables = run.tables()
+    summary = run.summary(tables)
+    timing = {"simulation_s": served - began, "tables_s": time.perf_counter() - served}
+    return Result(
+        name=spec.name,
+        requests=tables.requests,
+        iterations=tables.iterations,
+        token_ranges=tables.token_ranges,
+        summary=summary,
+        manifest=manifest(spec, run.workload, run.calibration, timing),
     )
-    ran = time.perf_counter()
-    result = _collect(spec, cluster, requests, workload, calibration, engine)
-    timing = {"simulation_s": ran - began, "tables_s": time.perf_counter() - ran}
-    return replace(result, manifest=manifest(spec, workload, calibration, timing))
 
 
 def compare(specs: Sequence[RunSpec], progress: Progress | None = None) -> list[Result]:
@@ -92,73 +181,14 @@ def compare(specs: Sequence[RunSpec], progress: Progress | None = None) -> list[
     return [simulate(spec, progress=progress) for spec in specs]
 
 
-def _build(
-    spec: RunSpec, scheduler: Any, calibration: Calibration, engine: _Engine, observer: Observer | None
-) -> Cluster:
-    router = registry.build("router", spec.cluster.router)
-    # A stream of its own: the spawn key is none that the workload's streams use.
-    router.bind(spec.cluster.replicas, np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(100,))))
-    cluster = Cluster(router)
+def _calibration(spec: RunSpec) -> Calibration:
+    """The spec's calibration, with the host overhead that the spec gives, if it gives one."""
+    calibration = load_calibration(spec.calibration)
     overhead = spec.engine.host_overhead_s
-    if overhead is not None:
-        host = replace(calibration.host_overhead, seconds=overhead, included_in_batch_times=overhead == 0)
-        calibration = replace(calibration, host_overhead=host)
-    for _ in range(spec.cluster.replicas):
-        policy = registry.build("scheduler", scheduler)
-        if policy is scheduler:
-            policy = copy.copy(policy)  # an object was given: replicas do not share it
-        kv = KVCache(engine.num_blocks, engine.block_size, spec.engine.watermark)
-        policy.bind(kv, engine.max_model_len)
-        cluster.add_replica(
-            policy,
-            SimulatedExecutor(calibration.cost_model(strict_range=spec.strict_range)),
-            kv,
-            Recorder(observer),
-            macro=not spec.step_by_step,
-            first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
-            regenerate_output=spec.engine.preempted_request_regenerates_output,
-        )
-    return cluster
-
-
-def _collect(
-    spec: RunSpec,
-    cluster: Cluster,
-    requests: list[Request],
-    workload: Workload,
-    calibration: Calibration,
-    engine: _Engine,
-) -> Result:
-    sent = [r for r in requests if r.id in cluster.replica_of]
-    iterations = iteration_table([replica.recorder for replica in cluster.replicas])
-    ranges = token_range_table(sent, cluster.replica_of)
-    table = request_table(sent, cluster.replica_of, iterations, ranges)
-    summary: dict[str, Any] = {"name": spec.name, "scheduler": scheduler_label(spec.scheduler), "seed": spec.seed}
-    summary |= summarize(
-        table,
-        iterations,
-        ranges,
-        definitions="slai" if spec.definitions == "slai" else "vllm",
-        slo=parse_slo(spec.slo) if spec.slo else None,
-        warmup_s=spec.warmup_s,
-        horizon_s=spec.horizon_s or 0,
-        kv_num_blocks=engine.num_blocks,
-        block_size=engine.block_size,
-        replicas=spec.cluster.replicas,
-        closed_loop=workload.max_concurrency is not None,
-        first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
-    )
-    summary["requests"]["not_sent"] = len(requests) - len(sent)
-    summary["requests"]["dropped_from_trace"] = dict(workload.dropped)
-    summary["calibration"] = range_report(calibration, iterations)
-    return Result(
-        name=spec.name,
-        requests=table,
-        iterations=iterations,
-        token_ranges=ranges,
-        summary=summary,
-        manifest={"config": dump_run(spec)},
-    )
+    if overhead is None:
+        return calibration
+    host = replace(calibration.host_overhead, seconds=overhead, included_in_batch_times=overhead == 0)
+    return replace(calibration, host_overhead=host)
 
 
 def range_report(calibration: Calibration, iterations: pd.DataFrame) -> dict[str, Any]:

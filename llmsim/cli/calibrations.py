@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -15,7 +14,7 @@ def calibrations(
     from llmsim.costs.calibration import list_calibrations, load_calibration
 
     if name is not None:
-        print(json.dumps(load_calibration(name).to_json(), indent=2, ensure_ascii=False))
+        print(load_calibration(name).to_json(), end="")
         return
     for known in list_calibrations():
         calibration = load_calibration(known)

@@ -82,9 +82,7 @@ def stats(
     on_bad: OnBad = "error",
     time_unit: TimeUnit = None,
 ) -> None:
-    """Show rows, rate, quantiles, burstiness and correlation of a workload (of a twin: of requests drawn from
-    it).
-    """
+    """Show rows, rate, quantiles, burstiness and correlation; of a twin, those of a sample."""
     from llmsim.traces.stats import format_stats, trace_stats
 
     facts = trace_stats(_load(trace, format, map, on_bad, time_unit))

@@ -38,11 +38,14 @@ OVERLOAD_QUEUED = 0.2
 """An overloaded policy leaves requests queued for at least this share of the busy time ..."""
 UNQUEUED_Z = 4.0
 """... unless it admits without limit; then only strong growth counts."""
+OVERLOAD_DRAIN = 0.1
+"""If what was left at the last arrival took this share of the window, SUSPECT_Z is enough. It is the evidence
+where a policy answers short requests first: those come and go, the work of the long ones piles up."""
 BUSY_ENOUGH = 0.9
 """A device that idles a tenth of the late window is not short of capacity."""
 QUEUED_SHARE = 0.6
 """Share of busy time with a request left queued; in M/D/1 0.56 at load 0.8, 0.87 at 0.95."""
-STRETCH_LATENCIES = 3
+STRETCH_LATENCIES = 2
 """Queued stretches of a few latencies are the scheduler's own batching, not the load."""
 
 
@@ -211,7 +214,10 @@ def _judge(evidence: Evidence, judged: bool) -> Verdict:
     behind = f"{deficit:.1%} of the late arrivals were not {what} in that time, {z:.1f} standard errors"
     window = f"{evidence['window_s']:.3g} s of arrivals"
     short = "" if judged else f"; {window} are few latencies ({latency:.3g} s)"
-    grows = z >= OVERLOAD_Z and (queued >= OVERLOAD_QUEUED or z >= UNQUEUED_Z)
+    drain = (evidence["drain_s"] or 0.0) - RAMP_LATENCIES * latency
+    remains = drain >= OVERLOAD_DRAIN * (evidence["window_s"] or 0.0)
+    grows = z >= (SUSPECT_Z if remains else OVERLOAD_Z) and (queued >= OVERLOAD_QUEUED or z >= UNQUEUED_Z)
+    behind += f", and the rest took {evidence['drain_s']:.3g} s more" if remains else ""
     if busy and deficit >= OVERLOAD_DEFICIT and grows:
         return Verdict(OVERLOADED, behind + short, evidence)
     if busy and deficit >= OVERLOAD_DEFICIT and z >= SUSPECT_Z:

@@ -8,7 +8,6 @@ of `ContinuousBatching`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import insort
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -77,6 +76,13 @@ class Scheduler(ABC):
         """
         return 1
 
+    def heeds_arrivals(self, batch: Batch) -> bool:
+        """Whether a request that arrives while this batch repeats could change the next repetition.
+
+        True, the default, is always right; False spares cutting the run for an arrival that can only queue.
+        """
+        return True
+
     def prompt_done(self, request: Request) -> None:
         """The request's prompt is computed."""
         self.prefilling.remove(request)
@@ -95,7 +101,8 @@ class Scheduler(ABC):
         return len(self.prefilling) + self.decodes.size
 
     def reject_too_long(self, batch: Batch) -> bool:
-        """Drop the head of `waiting` if it is longer than the model takes; the replica reports it."""
+        """Drop the head of `waiting` if preemptions made it longer than the model takes (the replica refuses
+        arrivals that are too long itself)."""
         request = self.waiting[0]
         if request.prefill_tokens <= self.max_model_len:
             return False
@@ -105,6 +112,12 @@ class Scheduler(ABC):
         )
         batch.rejected = [*batch.rejected, request]
         return True
+
+    def start_prefill(self, request: Request) -> None:
+        """Put an admitted request among `prefilling`, in order of arrival."""
+        self.prefilling.append(request)
+        if len(self.prefilling) > 1:
+            self.prefilling.sort(key=by_arrival)
 
     def preempt(self, request: Request, batch: Batch) -> None:
         """Take the request's KV away and put it first in line; its prompt and outputs will be recomputed."""
@@ -199,11 +212,10 @@ class ContinuousBatching(Scheduler):
         self.order_waiting(now)
         waiting, kv = self.waiting, self.kv
         while waiting:
+            if self.reject_too_long(batch):
+                continue
             request = waiting[0]
             tokens = request.prefill_tokens
-            if tokens > self.max_model_len:
-                self.reject_too_long(batch)
-                continue
             room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
             if (
                 room <= 0
@@ -214,7 +226,7 @@ class ContinuousBatching(Scheduler):
                 return
             waiting.popleft()
             kv.allocate(request, tokens)
-            insort(self.prefilling, request, key=by_arrival)
+            self.start_prefill(request)
             batch.add_prefill(request, tokens if tokens < room else room)
 
     def steady_iterations(self, batch: Batch) -> int:
@@ -231,6 +243,17 @@ class ContinuousBatching(Scheduler):
             return 1
         request = batch.prefills[0]
         return min((request.prefill_tokens - request.computed) // chunk, self.growth_bound(reserve=1))
+
+    def heeds_arrivals(self, batch: Batch) -> bool:
+        """Not while a prompt takes the whole budget, nor where the queue's head is blocked and stays the head."""
+        if batch.prefill_seqs or len(self.prefilling) + self.decodes.size >= self.max_num_seqs:
+            return False
+        return not (self.waiting and self.keeps_order)
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether arrivals queue behind everyone else."""
+        return type(self).order_waiting is ContinuousBatching.order_waiting
 
     @property
     def fixed_chunk(self) -> bool:

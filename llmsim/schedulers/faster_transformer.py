@@ -29,3 +29,7 @@ class FasterTransformer(Orca):
         else:
             self.admit_whole_prompts(batch)
         return batch
+
+    def heeds_arrivals(self, batch: Batch) -> bool:
+        """Never: nobody enters before all are done."""
+        return False

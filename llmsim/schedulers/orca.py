@@ -50,3 +50,7 @@ class Orca(Scheduler):
     def steady_iterations(self, batch: Batch) -> int:
         """Reservations never grow, and nobody enters before someone finishes."""
         return 1 if batch.prefills else UNBOUNDED
+
+    def heeds_arrivals(self, batch: Batch) -> bool:
+        """Not if it queues behind a prompt without a reservation, or all places are taken."""
+        return not self.waiting and self.resident < self.max_num_seqs

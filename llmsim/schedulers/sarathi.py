@@ -72,6 +72,11 @@ class Sarathi(ContinuousBatching):
         return self._chunks[min(request.computed // self._stage_tokens, len(self._chunks) - 1)]
 
     @property
+    def keeps_order(self) -> bool:
+        """Only in arrival order."""
+        return self.order == "fcfs"
+
+    @property
     def fixed_chunk(self) -> bool:
         """Not with dynamic_chunks."""
         return not self._chunks

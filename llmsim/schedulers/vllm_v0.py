@@ -5,13 +5,12 @@ As in vLLM before its v1 engine and sarathi-serve's baseline (agrimUT/SLAI at 50
 
 from __future__ import annotations
 
-from bisect import insort
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmsim.batch import Batch
 from llmsim.errors import ConfigError
-from llmsim.schedulers.base import Scheduler, at_least, by_arrival
+from llmsim.schedulers.base import Scheduler, at_least
 
 if TYPE_CHECKING:
     from llmsim.kvcache import KVCache
@@ -66,9 +65,13 @@ class VllmV0(Scheduler):
                 return
             request = waiting.popleft()
             kv.allocate(request, tokens)
-            insort(self.prefilling, request, key=by_arrival)
+            self.start_prefill(request)
             batch.add_prefill(request, tokens)
 
     def steady_iterations(self, batch: Batch) -> int:
         """Decodes alone repeat until one could lack a block: admission failed now and memory only shrinks."""
         return 1 if batch.prefills or batch.preempted else self.growth_bound(reserve=1)
+
+    def heeds_arrivals(self, batch: Batch) -> bool:
+        """Not if it queues behind a prompt that does not fit, or all places are taken."""
+        return not self.waiting and self.resident < self.max_num_seqs

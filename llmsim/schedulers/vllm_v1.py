@@ -166,3 +166,7 @@ class VllmV1(Scheduler):
         if batch.prefills or batch.preempted or self.prefilling or self._held_back:
             return 1
         return self.growth_bound(reserve=0)
+
+    def heeds_arrivals(self, batch: Batch) -> bool:
+        """Not if it queues behind a prompt that does not fit, or all places are taken."""
+        return not self.waiting and self.resident < self.max_num_seqs

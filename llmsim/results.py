@@ -1,0 +1,158 @@
+"""Result: what a run leaves behind, in memory and on disk.
+
+A run directory `<out>/<utc>-<name>-<hash>/` holds config.resolved.yaml, meta.json (where it comes from, wall
+times included), summary.json (byte-identical for the same config and seed), requests.parquet,
+iterations.parquet and token_ranges.parquet. It appears complete or not at all, and never replaces another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from llmsim.errors import ConfigError
+from llmsim.tables import comparison_frame, result_html
+
+TABLES = ("requests", "iterations", "token_ranges")
+CONFIG, META, SUMMARY = "config.resolved.yaml", "meta.json", "summary.json"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result:
+    """One run. Tables and summary as docs/metrics.md describes them; `summary` is JSON-ready.
+
+    `manifest` says where the run comes from; its `config` (YAML text, or a mapping) is what was run.
+    """
+
+    name: str
+    requests: pd.DataFrame = field(repr=False)
+    iterations: pd.DataFrame = field(repr=False)
+    token_ranges: pd.DataFrame = field(repr=False)
+    summary: dict[str, Any] = field(repr=False)
+    manifest: dict[str, Any] = field(repr=False, default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """What tells this run from the others of a comparison: its scheduler, else its name."""
+        return str(self.summary.get("scheduler") or self.name)
+
+    def warnings(self) -> list[str]:
+        """What a reader must know before trusting the numbers, one sentence each; empty if nothing."""
+        lines = list(self.summary.get("notes", []))
+        judged = self.summary.get("saturation", {})
+        if judged.get("verdict") in ("near saturation", "overloaded"):
+            lines.append(f"{judged['verdict']}: {judged['reason']}")
+        box = self.summary.get("calibration", {})
+        if box.get("iterations_outside_box"):
+            lines.append(
+                f"{box['iterations_outside_box']} iterations ({box['share_outside_box']:.2%}) were outside "
+                f"what the calibration {box['name']} was measured on, so their times are extrapolated"
+            )
+        return lines
+
+    def save(self, out: str | Path, *, utc: datetime | None = None) -> Path:
+        """Write a new run directory under `out` (made if need be) and return it; `utc` None means now.
+
+        Raises ConfigError if `out` is no directory. If the run's directory exists, a number is added.
+        """
+        parent = Path(out)
+        if parent.exists() and not parent.is_dir():
+            raise ConfigError(f"{parent}: results are saved in a directory, but this is a file")
+        parent.mkdir(parents=True, exist_ok=True)
+        stamp = (utc or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+        wanted = f"{stamp}-{_slug(self.name)}-{self._digest()}"
+        draft = parent / f".{wanted}-{secrets.token_hex(4)}"
+        draft.mkdir()
+        try:
+            self._write(draft)
+            return _move(draft, parent, wanted)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+
+    def _config_text(self) -> str:
+        config = self.manifest.get("config", {})
+        if isinstance(config, str):
+            return config
+        return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+    def _digest(self) -> str:
+        return hashlib.sha256(f"{self.label}\n{self._config_text()}".encode()).hexdigest()[:8]
+
+    def _write(self, folder: Path) -> None:
+        meta = {"name": self.name} | self.manifest
+        meta.pop("config", None)
+        (folder / CONFIG).write_text(self._config_text(), encoding="utf-8")
+        (folder / META).write_text(to_json(meta), encoding="utf-8")
+        (folder / SUMMARY).write_text(to_json(self.summary), encoding="utf-8")
+        for name in TABLES:
+            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Result:
+        """Read a run directory. Raises ConfigError, naming the file, if it is not a complete one."""
+        folder = Path(folder)
+        missing = [name for name in (META, SUMMARY, CONFIG) if not (folder / name).is_file()]
+        missing += [f"{name}.parquet" for name in TABLES if not (folder / f"{name}.parquet").is_file()]
+        if missing:
+            raise ConfigError(f"{folder}: is no complete run directory, {', '.join(missing)} missing")
+        meta = _read_json(folder / META)
+        return cls(
+            name=str(meta.pop("name", folder.name)),
+            summary=_read_json(folder / SUMMARY),
+            manifest={"config": (folder / CONFIG).read_text(encoding="utf-8"), **meta},
+            **{name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES},
+        )
+
+    @staticmethod
+    def compare(results: Sequence[Result]) -> pd.DataFrame:
+        """The headline numbers of several results, one row each, indexed by label."""
+        return comparison_frame(results)
+
+    def _repr_html_(self) -> str:
+        return result_html(self)
+
+
+def to_json(value: dict[str, Any]) -> str:
+    """JSON text, in the given order; the same value gives the same bytes."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        loaded = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: is no JSON: {error}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: must hold an object but holds {type(loaded).__name__}")
+    return loaded
+
+
+def _slug(name: str) -> str:
+    """The name with nothing in it that a path could trip over."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "run"
+
+
+def _move(draft: Path, parent: Path, wanted: str) -> Path:
+    """Rename the finished directory to the first free name."""
+    attempt = 1
+    while True:
+        target = parent / (wanted if attempt == 1 else f"{wanted}-{attempt}")
+        if not target.exists():
+            try:
+                return draft.rename(target)
+            except OSError:
+                if not target.exists():  # not a race for the name: a real failure
+                    raise
+        attempt += 1

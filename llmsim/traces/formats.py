@@ -1,0 +1,190 @@
+"""Which columns of a file hold what: the known public formats, told apart by their header.
+
+| format | columns | time |
+|---|---|---|
+| azure | TIMESTAMP, ContextTokens, GeneratedTokens (Azure LLM inference 2023 and 2024) | date-time |
+| sarathi | [arrived_at,] num_prefill_tokens, num_decode_tokens (Sarathi, Vidur, SLAI) | s since start |
+| mooncake | timestamp, input_length, output_length, hash_ids (JSON lines) | ms since start |
+| burstgpt | Timestamp, Request tokens, Response tokens (by name: release 1.2 moved them) | s since start |
+| llmsim | [arrival_ns or _ms or _s or _at,] prompt_tokens, output_tokens, SLO columns | as named |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from llmsim.errors import ConfigError, TraceError, did_you_mean
+from llmsim.traces.schema import LENGTHS, SLO_COLUMNS
+
+ARRIVAL_UNITS = {
+    "arrival_ns": "ns",
+    "arrival_us": "us",
+    "arrival_ms": "ms",
+    "arrival_s": "s",
+    "arrival_at": "datetime",
+}
+"""Names a column map (and our own CSV) may use for the arrival time, with the unit each means."""
+TIME_UNITS = tuple(ARRIVAL_UNITS.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where a format keeps its fields: field -> column of the file.
+
+    `time_unit` is None where there are no arrivals.
+    """
+
+    name: str
+    prompt: str
+    output: str
+    time: str | None = None
+    time_unit: str | None = None
+    time_required: bool = True
+    drop_zero_output: bool = False
+    extra: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Columns without which the file cannot be read."""
+        time = (self.time,) if self.time and self.time_required else ()
+        return (*time, self.prompt, self.output)
+
+
+FORMATS = {
+    "azure": Layout(
+        name="azure", time="TIMESTAMP", time_unit="datetime", prompt="ContextTokens", output="GeneratedTokens"
+    ),
+    "sarathi": Layout(
+        name="sarathi",
+        time="arrived_at",
+        time_unit="s",
+        time_required=False,
+        prompt="num_prefill_tokens",
+        output="num_decode_tokens",
+    ),
+    "mooncake": Layout(
+        name="mooncake", time="timestamp", time_unit="ms", prompt="input_length", output="output_length"
+    ),
+    # A failed request is logged with 'Response tokens' 0 (the data set's README), so such rows are no
+    # workload.
+    "burstgpt": Layout(
+        name="burstgpt",
+        time="Timestamp",
+        time_unit="s",
+        prompt="Request tokens",
+        output="Response tokens",
+        drop_zero_output=True,
+    ),
+    "llmsim": Layout(
+        name="llmsim",
+        prompt="prompt_tokens",
+        output="output_tokens",
+        extra=tuple((name, name) for name in SLO_COLUMNS),
+    ),
+}
+ALIASES = {"vidur": "sarathi", "slai": "sarathi"}
+COLUMN_MAP_FIELDS = (*ARRIVAL_UNITS, *LENGTHS, *SLO_COLUMNS)
+
+
+def layout_of(
+    header: Sequence[str], source: str, format: str | None, columns: Mapping[str, str] | None
+) -> Layout:
+    """The layout of a file with this header, completed with the columns it has.
+
+    An explicit column map wins over `format`, which wins over detection. TraceError names a missing column,
+    ConfigError an unknown format or map key.
+    """
+    if columns:
+        layout = _from_map(columns)
+    elif format is not None:
+        layout = named(format)
+    else:
+        layout = _detect(header, source)
+    if layout.name == "llmsim":
+        layout = _own_time(layout, header, source)
+    for column in (*layout.required, *(c for _, c in layout.extra if columns)):
+        if column not in header:
+            raise TraceError(_missing(column, layout, header, source))
+    if layout.time is not None and layout.time not in header:
+        return _without_time(layout)
+    return layout
+
+
+def named(format: str) -> Layout:
+    """The layout called `format` (or an alias of it); ConfigError with a suggestion otherwise."""
+    try:
+        return FORMATS[ALIASES.get(format, format)]
+    except KeyError:
+        hint = did_you_mean(format, [*FORMATS, *ALIASES])
+        raise ConfigError(
+            f"trace format must be one of {', '.join(FORMATS)} but got {format!r}.{hint}"
+        ) from None
+
+
+def _detect(header: Sequence[str], source: str) -> Layout:
+    """The format that shares most required columns with the header; TraceError if none shares any."""
+    lengths = {
+        name: (layout.prompt in header) + (layout.output in header) for name, layout in FORMATS.items()
+    }
+    best = max(lengths, key=lambda name: lengths[name])
+    if lengths[best] == 0:
+        raise TraceError(
+            f"{source}: row 1 is the header of no known format (found: {', '.join(header)}); name its "
+            "columns with "
+            "columns={'arrival_s': ..., 'prompt_tokens': ..., 'output_tokens': ...} "
+            f"(--map arrival_s=COLUMN ...). Known formats: {', '.join(FORMATS)}"
+        )
+    return FORMATS[best]
+
+
+def _from_map(columns: Mapping[str, str]) -> Layout:
+    """Layout of a user's column map {field: column}; ConfigError for an unknown or absent field."""
+    for key in columns:
+        if key not in COLUMN_MAP_FIELDS:
+            raise ConfigError(f"column map has no field {key!r}.{did_you_mean(key, COLUMN_MAP_FIELDS)}")
+    for key in LENGTHS:
+        if key not in columns:
+            raise ConfigError(
+                f"column map must name {', '.join(LENGTHS)} but got only {', '.join(columns)}; add {key!r}"
+            )
+    times = [key for key in ARRIVAL_UNITS if key in columns]
+    if len(times) > 1:
+        raise ConfigError(
+            f"column map must name one arrival column but got {', '.join(times)}; keep one of them"
+        )
+    return Layout(
+        name="columns",
+        prompt=columns["prompt_tokens"],
+        output=columns["output_tokens"],
+        time=columns[times[0]] if times else None,
+        time_unit=ARRIVAL_UNITS[times[0]] if times else None,
+        extra=tuple((key, columns[key]) for key in SLO_COLUMNS if key in columns),
+    )
+
+
+def _own_time(layout: Layout, header: Sequence[str], source: str) -> Layout:
+    """Our own schema with the arrival column that the header has, if any, and the SLO columns it has."""
+    times = [name for name in ARRIVAL_UNITS if name in header]
+    if len(times) > 1:
+        raise TraceError(f"{source}: row 1 has two arrival columns, {', '.join(times)}; keep one of them")
+    extra = tuple((field, column) for field, column in layout.extra if column in header)
+    time = times[0] if times else None
+    unit = ARRIVAL_UNITS[times[0]] if times else None
+    return replace(layout, time=time, time_unit=unit, extra=extra)
+
+
+def _without_time(layout: Layout) -> Layout:
+    """The same lengths, no arrivals."""
+    return replace(layout, time=None, time_unit=None)
+
+
+def _missing(column: str, layout: Layout, header: Sequence[str], source: str) -> str:
+    """Message for a required column that is not there."""
+    # A column that the format uses for something else is no misspelling of this one.
+    hint = did_you_mean(column, [name for name in header if name not in layout.required])
+    return (
+        f"{source}: row 1 (the header) has no column {column!r}, which format {layout.name!r} needs (found: "
+        f"{', '.join(header)}).{hint if 'mean' in hint else ''} Rename a column, or map the columns with "
+        "columns={'prompt_tokens': ..., ...} (--map prompt_tokens=COLUMN ...)"
+    )

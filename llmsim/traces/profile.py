@@ -1,0 +1,63 @@
+"""When requests of a twin arrive: counts per 10 s of the original, and how bunched requests are inside 10 s.
+
+The counts fix the rate at every scale from 10 s up. Inside a slot that holds c arrivals, its c + 1 gaps
+(before, between and after them) are drawn from the quantiles of all such gaps of the original and scaled to
+fill the slot. What is lost: the order of the gaps, and bunches across the edge of a slot. Past the end of the
+profile it starts over.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsim.units import SECOND
+
+SLOT_S = 10
+_GAP_QUANTILES = 201
+_SMALLEST_GAP = 1e-9
+"""Least relative gap, so that the gaps of a slot never all are 0 and can be scaled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalProfile:
+    """Arrivals per slot of `slot_s` seconds, shape (slots,), and quantiles of the gaps inside a slot.
+
+    `gaps` are relative to the mean gap of their slot, at evenly spaced probabilities from 0 to 1, shape
+    (knots,).
+    """
+
+    slot_s: int
+    counts: NDArray[np.int64]
+    gaps: NDArray[np.float64]
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Sorted arrival times in ns, shape (n,)."""
+        cycles = -(-n // int(self.counts.sum()))
+        counts = np.tile(self.counts, cycles)
+        owned = counts + 1
+        last = np.cumsum(owned) - 1
+        uniform = rng.random(int(owned.sum()))
+        gaps = np.interp(uniform, np.linspace(0.0, 1.0, len(self.gaps)), self.gaps)
+        gaps = np.maximum(gaps, _SMALLEST_GAP)
+        slot = np.repeat(np.arange(len(counts)), owned)
+        share = gaps / np.add.reduceat(gaps, last - counts)[slot]
+        # Shares of a slot sum to 1, so the running sum is the slot's index plus the place in it.
+        place = np.delete(np.cumsum(share), last)[:n]
+        times = np.rint(place * (self.slot_s * SECOND)).astype(np.int64)
+        return np.maximum.accumulate(times)
+
+
+def measure_profile(arrival_ns: NDArray[np.int64], slot_s: int = SLOT_S) -> ArrivalProfile:
+    """Profile of sorted arrival times (ns, shape (n,)), from the first arrival on."""
+    width = slot_s * SECOND
+    since = arrival_ns - arrival_ns[0]
+    counts = np.bincount(since // width).astype(np.int64)
+    edges = np.arange(len(counts) + 1) * width
+    owned = np.repeat(counts + 1, counts + 1)
+    relative = np.diff(np.sort(np.concatenate((since, edges)))) / width * owned
+    # The first arrival lies on the first edge by definition; its zero gap says nothing.
+    gaps = np.quantile(relative[1:][owned[1:] > 1], np.linspace(0.0, 1.0, _GAP_QUANTILES))
+    return ArrivalProfile(slot_s=slot_s, counts=counts, gaps=np.array([float(f"{gap:.4g}") for gap in gaps]))

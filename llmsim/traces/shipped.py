@@ -1,0 +1,44 @@
+"""Find the workloads that ship with llmsim, in a checkout and in an installed wheel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmsim.errors import TraceError, did_you_mean
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def folders() -> list[Path]:
+    """Folders that may hold shipped workloads, first choice first: a checkout's, then the wheel's."""
+    checkout = _PACKAGE.parent
+    found = [checkout / "traces"] if (checkout / "pyproject.toml").is_file() else []
+    found.append(_PACKAGE / "_data" / "traces")
+    return [folder for folder in found if folder.is_dir()]
+
+
+def names() -> list[str]:
+    """Names of all shipped workloads, sorted."""
+    return sorted({file.stem for folder in folders() for file in folder.glob("*.json")})
+
+
+def find(name: str) -> Path:
+    """File of the shipped workload called `name`; TraceError with a suggestion if there is none."""
+    for folder in folders():
+        file = folder / f"{name}.json"
+        if file.is_file():
+            return file
+    raise TraceError(
+        f"no shipped workload is called {name!r} and there is no such file.{did_you_mean(name, names())}"
+    )
+
+
+def resolve(trace: str) -> Path:
+    """File of a path or a shipped name: an existing file wins; a bare word is looked up.
+
+    TraceError otherwise.
+    """
+    path = Path(trace)
+    if path.is_file() or len(path.parts) != 1 or path.suffix:
+        return path
+    return find(trace)

@@ -1,0 +1,124 @@
+"""What a workload is made of: plain frozen dataclasses that a strict YAML loader fills."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from llmsim.errors import ConfigError
+from llmsim.request import SloClass
+from llmsim.traces import checks
+from llmsim.traces.arrivals import ArrivalsSpec
+from llmsim.traces.formats import TIME_UNITS, named
+from llmsim.traces.lengths import LengthsSpec
+from llmsim.traces.limits import ON_BAD, ON_LONG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSpec:
+    """A service class and the share of requests that belong to it; targets in seconds, None = none.
+
+    `tier` is Niyama's index (0 = interactive), `priority` SLAI's paying user.
+    """
+
+    name: str = "default"
+    share: float = 1.0
+    tbt_s: float | None = None
+    ttft_s: float | None = None
+    ttlt_s: float | None = None
+    tier: int | None = None
+    priority: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigError(f"classes: name must be a word but got {self.name!r}")
+        where = f"classes: {self.name}"
+        if self.share is None:
+            raise ConfigError(f"{where}: share must be a number >= 0 and <= 1 but got None")
+        checks.number(f"{where}: share", self.share, least=0, most=1)
+        for target in ("tbt_s", "ttft_s", "ttlt_s"):
+            checks.number(f"{where}: {target}", getattr(self, target), above=0)
+        checks.whole(f"{where}: tier", self.tier, 0)
+        if not isinstance(self.priority, bool):
+            raise ConfigError(f"{where}: priority must be true or false but got {self.priority!r}")
+
+    def slo(self) -> SloClass:
+        """The class as requests carry it."""
+        return SloClass(self.name, self.tbt_s, self.ttft_s, self.ttlt_s, self.tier, self.priority)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSpec:
+    """A workload: which requests, how long, when, with which service level.
+
+    `trace` is a path or the name of a shipped workload (None: all synthetic). `format`, `columns`,
+    `time_unit`, `on_bad` and `on_long` are those of `readers.read_trace`; the limit behind `on_long` is the
+    model's. `num_requests` None takes the whole trace (of a twin: as many as its original had). `time_scale`
+    multiplies the times of the trace: 0.5 doubles the rate. `shuffle` puts the rows' lengths in random order
+    (seeded) and leaves the arrivals in place. `classes` replace the service levels a trace may hold; their
+    shares must sum to 1.
+    """
+
+    trace: str | None = None
+    format: str | None = None
+    columns: dict[str, str] | None = None
+    time_unit: str | None = None
+    on_bad: str = "error"
+    on_long: str = "error"
+    lengths: LengthsSpec = field(default_factory=LengthsSpec)
+    arrivals: ArrivalsSpec = field(default_factory=ArrivalsSpec)
+    num_requests: int | None = None
+    time_scale: float = 1.0
+    classes: tuple[ClassSpec, ...] = ()
+    shuffle: bool = False
+
+    def __post_init__(self) -> None:
+        if self.trace is not None:
+            object.__setattr__(self, "trace", str(self.trace))  # a Path would not fit YAML and manifest
+        checks.one_of("workload.on_bad", self.on_bad, ON_BAD)
+        checks.one_of("workload.on_long", self.on_long, ON_LONG)
+        if self.time_unit is not None:
+            checks.one_of("workload.time_unit", self.time_unit, TIME_UNITS)
+        if self.format is not None:
+            named(self.format)
+        checks.whole("workload.num_requests", self.num_requests, 1)
+        if self.time_scale is None:
+            raise ConfigError("workload.time_scale must be a number > 0 but got None")
+        checks.number("workload.time_scale", self.time_scale, above=0)
+        object.__setattr__(self, "classes", tuple(self.classes))
+        self._check_classes()
+        self._check_sources()
+
+    def _check_classes(self) -> None:
+        """Names differ, shares sum to 1."""
+        names = [c.name for c in self.classes]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"workload.classes must have different names but got {', '.join(names)}")
+        total = math.fsum(c.share for c in self.classes)
+        if self.classes and not math.isclose(total, 1.0, abs_tol=1e-6):
+            raise ConfigError(f"workload.classes: shares must sum to 1 but sum to {total:g}; correct them")
+
+    def _check_sources(self) -> None:
+        """What is taken from a trace needs one; times are scaled only where they come from it."""
+        if self.arrivals.kind != "trace" and self.time_scale != 1.0:
+            raise ConfigError(
+                f"workload.time_scale must be 1 with arrivals.kind {self.arrivals.kind!r} but got "
+                f"{self.time_scale}; it scales the times of a trace: set arrivals.rate instead"
+            )
+        if self.arrivals.rate is not None and self.arrivals.kind == "trace" and self.time_scale != 1.0:
+            raise ConfigError(
+                "workload.time_scale and arrivals.rate both scale the trace's times; give one of them"
+            )
+        if self.trace is not None:
+            return
+        if self.lengths.kind != "synthetic":
+            raise ConfigError(
+                f"workload.trace is needed for lengths.kind {self.lengths.kind!r}; name a file or a shipped "
+                "workload, or give lengths.kind synthetic"
+            )
+        if self.arrivals.kind == "trace":
+            raise ConfigError(
+                "workload.trace is needed for arrivals.kind 'trace'; name one, or give another kind"
+            )
+        if self.num_requests is None:
+            raise ConfigError("workload.num_requests is needed where no trace says how many; set it")

@@ -1,0 +1,141 @@
+"""Facts about a workload: size, rate, quantiles of lengths, burstiness, dependence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsim.traces.schema import Trace
+from llmsim.units import SECOND
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
+Floats = NDArray[np.float64]
+
+_FEWEST_WINDOWS = 30
+"""Below this a dispersion says little, and the last window, which the trace fills in part, too much."""
+
+
+def trace_stats(trace: Trace) -> dict[str, Any]:
+    """JSON-ready facts; arrival facts are absent for a trace that holds lengths only.
+
+    `gap_cv` is the coefficient of variation of the gaps between arrivals (1 = Poisson), `idc_1s` and
+    `idc_60s` the variance over the mean of the arrivals counted in windows of 1 s and 60 s (1 = Poisson),
+    `peak_60s_rate` the rate of the fullest 60 s window.
+    """
+    prompt = trace.requests["prompt_tokens"].to_numpy(dtype=np.float64)
+    output = trace.requests["output_tokens"].to_numpy(dtype=np.float64)
+    facts: dict[str, Any] = {
+        "name": trace.name,
+        "source": trace.source,
+        "format": trace.format,
+        "sha256": trace.sha256,
+        "rows": len(prompt),
+        "dropped": dict(trace.dropped),
+        "clipped": trace.clipped,
+        "prompt_tokens": _length_facts(prompt),
+        "output_tokens": _length_facts(output),
+        "correlation": {
+            "pearson": _pearson(prompt, output),
+            "spearman": _pearson(_ranks(prompt), _ranks(output)),
+        },
+    }
+    if trace.has_arrivals:
+        facts["arrivals"] = _arrival_facts(trace.requests["arrival_ns"].to_numpy())
+    return facts
+
+
+def _length_facts(tokens: Floats) -> dict[str, float]:
+    """Mean, extremes and quantiles in tokens."""
+    quantiles = np.quantile(tokens, QUANTILES)
+    named = {f"p{100 * q:g}": float(value) for q, value in zip(QUANTILES, quantiles, strict=True)}
+    return {
+        "total": float(tokens.sum()),
+        "mean": float(tokens.mean()),
+        "std": float(tokens.std()),
+        "min": float(tokens.min()),
+        **named,
+        "max": float(tokens.max()),
+    }
+
+
+def _arrival_facts(arrival_ns: NDArray[np.int64]) -> dict[str, float | None]:
+    """Span, rate and burstiness; None where there are too few arrivals for a number."""
+    since = arrival_ns - arrival_ns[0]
+    span_s = float(since[-1]) / SECOND
+    gaps = np.diff(arrival_ns).astype(np.float64)
+    mean = float(gaps.mean()) if len(gaps) else 0.0
+    return {
+        "first_s": float(arrival_ns[0]) / SECOND,
+        "span_s": span_s,
+        "rate": len(since) / span_s if span_s > 0 else None,
+        "gap_cv": float(gaps.std()) / mean if mean > 0 else None,
+        "zero_gaps": float((gaps == 0).mean()) if len(gaps) else None,
+        "idc_1s": _dispersion(since, 1),
+        "idc_60s": _dispersion(since, 60),
+        "peak_60s_rate": float(np.unique(since // (60 * SECOND), return_counts=True)[1].max())
+        / min(60, span_s or 60),
+    }
+
+
+def _dispersion(since_ns: NDArray[np.int64], window_s: int) -> float | None:
+    """Variance over mean of the arrivals per window, over all windows from the first arrival to the last."""
+    _, counts = np.unique(since_ns // (window_s * SECOND), return_counts=True)
+    windows = int(since_ns[-1]) // (window_s * SECOND) + 1
+    if windows < _FEWEST_WINDOWS:
+        return None
+    mean = counts.sum() / windows
+    # Empty windows are not listed (a sparse trace may have billions): each adds a square of 0.
+    return float((counts.astype(np.float64) ** 2).sum() / windows - mean**2) / float(mean)
+
+
+def _pearson(x: Floats, y: Floats) -> float | None:
+    """Linear correlation; None if either does not vary."""
+    if len(x) < 2 or x.std() == 0 or y.std() == 0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 0, equal values sharing the mean of theirs."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    below = np.cumsum(counts) - counts
+    ranks: Floats = (below + (counts - 1) / 2)[inverse]
+    return ranks
+
+
+def format_stats(facts: dict[str, Any]) -> str:
+    """The facts as a table for a terminal."""
+    lines = [f"{facts['name']}: {facts['rows']:,} requests ({facts['format']}; {facts['source']})"]
+    if facts["dropped"]:
+        lines.append(
+            "dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in facts["dropped"].items())
+        )
+    if facts["clipped"]:
+        lines.append(f"clipped: {facts['clipped']:,} requests scaled down to the limit")
+    columns = [name for name in facts["prompt_tokens"] if name != "total"]
+    lines += ["", " " * 14 + "".join(f"{name:>9}" for name in columns)]
+    for length in ("prompt_tokens", "output_tokens"):
+        lines.append(f"{length:<14}" + "".join(f"{facts[length][name]:>9,.0f}" for name in columns))
+    correlation = facts["correlation"]
+    lines += ["", f"prompt-output correlation: {_text(correlation['spearman'])} (Spearman), "]
+    lines[-1] += f"{_text(correlation['pearson'])} (Pearson)"
+    return "\n".join([*lines, *_arrival_lines(facts.get("arrivals"))])
+
+
+def _arrival_lines(arrivals: dict[str, float | None] | None) -> list[str]:
+    """Lines about arrivals."""
+    if arrivals is None:
+        return ["arrivals: none in the file (lengths only)"]
+    return [
+        f"arrivals: {_text(arrivals['span_s'])} s, {_text(arrivals['rate'])} requests/s on average, "
+        f"{_text(arrivals['peak_60s_rate'])}/s in the fullest minute",
+        f"burstiness (Poisson = 1): CV of gaps {_text(arrivals['gap_cv'])}, dispersion of counts "
+        f"{_text(arrivals['idc_1s'])} in 1 s, {_text(arrivals['idc_60s'])} in 60 s",
+    ]
+
+
+def _text(value: float | None) -> str:
+    """Four digits, '-' for none."""
+    return "-" if value is None else f"{value:.4g}"

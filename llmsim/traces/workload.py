@@ -1,0 +1,209 @@
+"""Build the requests of one run from a specification and a seed.
+
+Randomness comes from one seed in separate streams, in this order: arrivals, lengths, classes, noise. So
+changing how requests arrive never changes how long they are; 'noise' is left to the executors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsim.errors import ConfigError
+from llmsim.request import NO_SLO, Request, SloClass
+from llmsim.traces.arrivals import ArrivalsSpec, draw_arrivals, seconds_to_ns
+from llmsim.traces.classes import row_classes
+from llmsim.traces.lengths import DistributionSpec, LengthsSpec
+from llmsim.traces.selection import Selection, open_source, select_lengths
+from llmsim.traces.spec import ClassSpec, WorkloadSpec
+from llmsim.traces.twins import Twin
+from llmsim.units import SECOND
+
+if TYPE_CHECKING:
+    from llmsim.traces.schema import Trace
+
+__all__ = [
+    "ArrivalsSpec",
+    "ClassSpec",
+    "DistributionSpec",
+    "LengthsSpec",
+    "Streams",
+    "Workload",
+    "WorkloadSpec",
+    "build_workload",
+]
+
+Ints = NDArray[np.int64]
+
+
+class Streams(NamedTuple):
+    """The random streams of a run, one per purpose."""
+
+    arrivals: np.random.SeedSequence
+    lengths: np.random.SeedSequence
+    classes: np.random.SeedSequence
+    noise: np.random.SeedSequence
+
+    @classmethod
+    def of(cls, seed: int) -> Streams:
+        """Streams of a seed (at least 0); ConfigError for another value."""
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ConfigError(f"seed must be a whole number >= 0 but got {seed!r}")
+        return cls(*np.random.SeedSequence(int(seed)).spawn(4))
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Requests of one run, in order of arrival; arrays have shape (requests,).
+
+    `slo_index` points into `slo_classes`. With `max_concurrency` the loop is closed: all arrive at 0 and the
+    cluster submits the next one, in order, when one finishes. `dropped` counts requests left out per reason,
+    `description` is what the manifest says about the workload.
+    """
+
+    arrival_ns: Ints
+    prompt_tokens: Ints
+    output_tokens: Ints
+    slo_index: Ints
+    slo_classes: tuple[SloClass, ...] = (NO_SLO,)
+    max_concurrency: int | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+    description: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.arrival_ns)
+
+    def requests(self) -> list[Request]:
+        """Fresh requests with ids 0, 1, ... in order of arrival."""
+        classes = self.slo_classes
+        columns = (self.arrival_ns, self.prompt_tokens, self.output_tokens, self.slo_index)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [
+            Request(i, arrival, prompt, output, classes[slo])
+            for i, (arrival, prompt, output, slo) in enumerate(rows)
+        ]
+
+
+def build_workload(spec: WorkloadSpec, seed: int, max_model_len: int | None = None) -> Workload:
+    """The workload of a specification; equal arguments give equal workloads.
+
+    Prompts longer than `max_model_len` tokens follow `spec.on_long`: an error, left out and counted, or
+    scaled down with their output. TraceError for a file that cannot be used, ConfigError for a specification
+    it does not fit.
+    """
+    streams = Streams.of(seed)
+    source = open_source(spec, max_model_len)
+    count = _count(spec, source)
+    drawn = select_lengths(spec, source, count, streams.lengths, max_model_len)
+    arrival = _arrivals(spec, source, count, np.random.default_rng(streams.arrivals))
+    slo_index, slo_classes = _classes(spec, source, drawn.row, count, np.random.default_rng(streams.classes))
+    workload = Workload(
+        arrival_ns=arrival,
+        prompt_tokens=drawn.prompt,
+        output_tokens=drawn.output,
+        slo_index=slo_index,
+        slo_classes=slo_classes,
+        max_concurrency=spec.arrivals.max_concurrency,
+        dropped=drawn.dropped,
+    )
+    workload.description.update(_describe(spec, source, seed, drawn, arrival, max_model_len))
+    return workload
+
+
+def _count(spec: WorkloadSpec, source: Trace | Twin | None) -> int:
+    """How many requests: as asked, else as many as the trace (or the original of the twin) has."""
+    if spec.num_requests is not None:
+        return spec.num_requests
+    assert source is not None  # WorkloadSpec refuses neither
+    return source.rows if isinstance(source, Twin) else len(source.requests)
+
+
+def _arrivals(spec: WorkloadSpec, source: Trace | Twin | None, count: int, rng: np.random.Generator) -> Ints:
+    """Sorted arrival times in ns, shape (count,)."""
+    if spec.arrivals.kind != "trace":
+        return draw_arrivals(spec.arrivals, count, rng)
+    assert source is not None
+    if not source.has_arrivals:
+        raise ConfigError(
+            f"arrivals.kind 'trace' needs arrival times, but {spec.trace} holds lengths only; give another "
+            "kind, such as poisson with a rate (--rate)"
+        )
+    if isinstance(source, Twin):
+        assert source.arrivals is not None
+        arrival = source.arrivals.draw(count, rng)
+    else:
+        if count > len(source.requests):
+            raise ConfigError(
+                f"num_requests must be at most {len(source.requests)} with arrivals.kind 'trace', the rows "
+                f"of {source.source}, but got {count}; lower it or give another kind of arrivals"
+            )
+        arrival = source.requests["arrival_ns"].to_numpy()[:count]
+    scale = spec.time_scale if spec.arrivals.rate is None else _stretch(arrival, spec.arrivals.rate)
+    return arrival.copy() if scale == 1.0 else seconds_to_ns(arrival.astype(np.float64) * (scale / SECOND))
+
+
+def _stretch(arrival: Ints, rate: float) -> float:
+    """Factor on the times that makes their mean rate (requests over first to last) this one."""
+    span_s = float(arrival[-1] - arrival[0]) / SECOND
+    if span_s <= 0:
+        raise ConfigError(
+            f"arrivals.rate {rate} cannot be reached by stretching times that all are equal; give a kind"
+        )
+    return len(arrival) / rate / span_s
+
+
+def _classes(
+    spec: WorkloadSpec, source: Trace | Twin | None, row: Ints | None, count: int, rng: np.random.Generator
+) -> tuple[Ints, tuple[SloClass, ...]]:
+    """Index of each request's class, and the classes: of the specification, else of the trace, else none."""
+    if spec.classes:
+        share = np.cumsum([c.share for c in spec.classes])
+        index = np.searchsorted(share / share[-1], rng.random(count), side="right")
+        return index.astype(np.int64), tuple(c.slo() for c in spec.classes)
+    if source is None or isinstance(source, Twin) or row is None:
+        return np.zeros(count, dtype=np.int64), (NO_SLO,)
+    return row_classes(source.requests, row)
+
+
+def _describe(
+    spec: WorkloadSpec,
+    source: Trace | Twin | None,
+    seed: int,
+    drawn: Selection,
+    arrival: Ints,
+    max_model_len: int | None,
+) -> dict[str, Any]:
+    """What the manifest says: the specification, the seed, the trace with its digest, and what came of it."""
+    span_s = float(arrival[-1] - arrival[0]) / SECOND
+    trace = None
+    if source is not None:
+        kind = "twin" if isinstance(source, Twin) else source.format
+        rows = source.rows if isinstance(source, Twin) else len(source.requests)
+        trace = {"name": source.name, "kind": kind, "rows": rows, "sha256": source.sha256}
+    return {
+        "spec": _plain(asdict(spec)),
+        "seed": int(seed),
+        "max_model_len": max_model_len,
+        "trace": trace,
+        "num_requests": len(arrival),
+        "span_s": span_s,
+        "process_rate": _plain(spec.arrivals.mean_rate),
+        "mean_rate": len(arrival) / span_s if span_s > 0 else None,
+        "prompt_tokens": int(drawn.prompt.sum()),
+        "output_tokens": int(drawn.output.sum()),
+        "dropped": dict(drawn.dropped),
+        "clipped": drawn.clipped,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """The value with infinite numbers as text, which JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if value in (math.inf, -math.inf) else value
