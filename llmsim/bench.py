@@ -50,12 +50,13 @@ class Workload:
 
 def workloads(requests: int) -> list[Workload]:
     """What `make bench` measures."""
-    found = []
-    for scheduler in SCHEDULERS:
-        for load in (0.5, 0.9):
-            found.append(Workload("sharegpt4", "sharegpt4", "rtx-6000-ada/mistral-7b", scheduler, load, requests))
-        found.append(Workload("azure-conv", "azure-conv", "a100/llama-3-8b", scheduler, None, requests))
-    return found
+    ada, a100 = "rtx-6000-ada/mistral-7b", "a100/llama-3-8b"
+    cases = [("sharegpt4", ada, 0.5), ("sharegpt4", ada, 0.9), ("azure-conv", a100, None)]
+    return [
+        Workload(trace, trace, calibration, scheduler, load, requests)
+        for scheduler in SCHEDULERS
+        for trace, calibration, load in cases
+    ]
 
 
 def spec_of(workload: Workload, arrivals: ArrivalsSpec, requests: int) -> RunSpec:

@@ -1,6 +1,8 @@
-"""The only thing added to SimPy: an event at an absolute time, after every ordinary event of that instant."""
+"""The only thing added to SimPy: an event at an absolute int time, after every ordinary event of that instant."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import simpy
 from simpy.events import Event
@@ -10,14 +12,22 @@ LATE = 2
 is therefore visible to the batch that is formed at t, whichever of the two was created first."""
 
 
+class Clock(simpy.Environment):
+    """SimPy's environment; its time is an int number of nanoseconds."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def now(self) -> int: ...
+
+
 class Tick(Event):
     """An event that fires at absolute time `at` (ns), after everything else of that instant."""
 
-    def __init__(self, env: simpy.Environment, at: int) -> None:
+    def __init__(self, env: Clock, at: int) -> None:
         # As simpy.Timeout does: born triggered, so nothing but the schedule can fire it.
         self.env = env
         self.callbacks = []
         self._value = None
         self._ok = True
         env.schedule(self, LATE, at - env.now)  # type: ignore[arg-type]  # SimPy names its two priorities only
-

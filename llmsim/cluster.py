@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import simpy
 from simpy.events import Event
 
+from llmsim.clock import Clock
 from llmsim.errors import CapacityError, StalledError
 from llmsim.replica import Replica
 from llmsim.request import NEVER
@@ -37,7 +37,7 @@ class Cluster:
     """Replicas behind a router, in one SimPy environment."""
 
     def __init__(self, router: Router) -> None:
-        self.env = simpy.Environment()
+        self.env = Clock()
         self.router = router
         self.replicas: list[Replica] = []
         self.replica_of: dict[int, int] = {}

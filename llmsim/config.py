@@ -135,7 +135,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; ConfigError for anything else, duplicate keys included."""
     try:
         with open(path, encoding="utf-8") as file:
-            loaded = yaml.load(file, Loader=_UniqueKeys)  # noqa: S506  # a SafeLoader
+            loaded = yaml.load(file, Loader=_UniqueKeys)  # a SafeLoader
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except yaml.YAMLError as error:
@@ -192,7 +192,7 @@ class _UniqueKeys(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node)
         if key in seen:
             raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
         seen.add(key)

@@ -105,8 +105,10 @@ class DecodeSet:
 
     def needs_block(self, request: Request) -> bool:
         """Whether this member takes a new KV block at the next step."""
-        return self.paged and self._at_boundary(request) and not (
-            request.slot_start == self.step and self._holds_next(request)
+        return (
+            self.paged
+            and self._at_boundary(request)
+            and not (request.slot_start == self.step and self._holds_next(request))
         )
 
     def steps_to_finish(self) -> int:

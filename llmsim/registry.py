@@ -49,8 +49,7 @@ def resolve(kind: str, name: str) -> type:
     module_name, colon, class_name = target.rpartition(":")
     if not colon:
         raise ConfigError(
-            f"unknown {kind} {name!r}.{did_you_mean(name, BUILT_IN[kind])} "
-            "Your own: path/file.py:Class or module:Class"
+            f"unknown {kind} {name!r}.{did_you_mean(name, BUILT_IN[kind])} Your own: path/file.py:Class or module:Class"
         )
     module = _load_file(kind, Path(module_name)) if module_name.endswith(".py") else _load(kind, module_name)
     base = getattr(importlib.import_module(BASES[kind].partition(":")[0]), BASES[kind].partition(":")[2])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import simpy
 from simpy.events import Event
 
-from llmsim.clock import Tick
+from llmsim.clock import Clock, Tick
 from llmsim.request import NEVER
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Replica:
 
     def __init__(
         self,
-        env: simpy.Environment,
+        env: Clock,
         scheduler: Scheduler,
         executor: Executor,
         kv: KVCache,

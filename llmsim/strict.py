@@ -60,7 +60,8 @@ def _convert(hint: Any, value: Any, where: str, at: str) -> Any:
         if origin is tuple and isinstance(value, list | tuple):
             kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
             if len(kinds) == len(value):
-                return tuple(_convert(k, v, where, f"{at}.{i}") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+                items = enumerate(zip(kinds, value, strict=True))
+                return tuple(_convert(kind, item, where, f"{at}.{i}") for i, (kind, item) in items)
         if origin is dict and isinstance(value, dict):
             return dict(value)
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):

@@ -14,10 +14,35 @@ if TYPE_CHECKING:
     from llmsim.recorder import Recorder
     from llmsim.request import Request, SloClass
 
-INT_FIELDS = (
-    "id arrival_ns prompt_tokens output_tokens first_scheduled_ns prefill_end_ns finish_ns generated preemptions "
-    "chunks prompt_completions"
-).split()
+INT_FIELDS = [
+    "id",
+    "arrival_ns",
+    "prompt_tokens",
+    "output_tokens",
+    "first_scheduled_ns",
+    "prefill_end_ns",
+    "finish_ns",
+    "generated",
+    "preemptions",
+    "chunks",
+    "prompt_completions",
+]
+
+
+LEADING = (
+    "id",
+    "replica",
+    "arrival_ns",
+    "prompt_tokens",
+    "output_tokens",
+    "slo_class",
+    "tbt_s",
+    "ttft_s_target",
+    "ttlt_s",
+    "tier",
+    "priority",
+)
+"""What a request is stands before what happened to it."""
 
 
 def iteration_table(recorders: Sequence[Recorder]) -> pd.DataFrame:
@@ -62,11 +87,11 @@ def request_table(
     columns |= _slo_columns([r.slo for r in requests])
     rejected = [r.rejected for r in requests]
     finished = np.asarray(columns["finish_ns"]) != NEVER
-    columns["status"] = np.where(finished, "finished", np.where([bool(why) for why in rejected], "rejected", "unfinished"))
+    other = np.where(np.array(rejected, dtype=object) == "", "unfinished", "rejected")
+    columns["status"] = np.where(finished, "finished", other)
     columns["reject_reason"] = rejected
-    order = "id replica arrival_ns prompt_tokens output_tokens slo_class tbt_s ttft_s_target ttlt_s tier priority".split()
     table = pd.DataFrame(columns)
-    table = table[order + [name for name in table.columns if name not in order]]
+    table = table[[*LEADING, *(name for name in table.columns if name not in LEADING)]]
     return table.sort_values("id", kind="stable", ignore_index=True)
 
 

@@ -99,13 +99,13 @@ def _set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: 
 
 
 def _run(runs: list[RunSpec]) -> list[Result]:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from llmsim.cli.console import stderr
     from llmsim.simulation import scheduler_label, simulate
 
     results = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as bar:
         for spec in runs:
             task = bar.add_task(scheduler_label(spec.scheduler), total=None)

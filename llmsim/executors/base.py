@@ -19,8 +19,8 @@ class Executor(ABC):
         """Absolute end times (int ns, strictly increasing) of the iterations it ran from `start_ns`.
 
         At least one and at most `iterations`. A batch that repeats has each decode one token longer every time
-        and, if it has a prefill chunk (then only one), that chunk one further on in its prompt. Ends, not durations: the gap between an end and
-        the next start is then part of the measurement, not lost.
+        and, if it has a prefill chunk (then only one), that chunk one further on in its prompt.
+        Ends, not durations: the gap between an end and the next start is then part of the measurement, not lost.
         """
 
     def truncate(self, ends: Sequence[int], now: int) -> Sequence[int]:

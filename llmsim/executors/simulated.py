@@ -124,9 +124,7 @@ class SimulatedExecutor(Executor):
 
     def _one_by_one(self, batch: Work, start_ns: int, carry: int, iterations: int) -> Sequence[int]:
         """A run for models whose price is no line in the context; 64 iterations at most, as it may be cut."""
-        prices = [
-            self.cost.femtoseconds(batch.repeated(i)) + self._overhead_fs for i in range(min(iterations, 64))
-        ]
+        prices = [self.cost.femtoseconds(batch.repeated(i)) + self._overhead_fs for i in range(min(iterations, 64))]
         elapsed = list(accumulate(prices, initial=carry))[1:]
         ends = Elapsed(start_ns, elapsed)
         self._carry_fs, self._end_ns = elapsed[-1] % FS_PER_NS, ends[-1]

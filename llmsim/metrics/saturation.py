@@ -45,7 +45,7 @@ BUSY_ENOUGH = 0.9
 """A device that idles a tenth of the late window is not short of capacity."""
 QUEUED_SHARE = 0.6
 """Share of busy time with a request left queued; in M/D/1 0.56 at load 0.8, 0.87 at 0.95."""
-STRETCH_LATENCIES = 2
+STRETCH_LATENCIES = 3
 """Queued stretches of a few latencies are the scheduler's own batching, not the load."""
 
 

@@ -26,7 +26,7 @@ from llmsim.units import MILLISECOND, SECOND, to_ns
 PERCENTILES = (0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
 """Percentiles of every latency; those of the vLLM benchmark record, and the median under its other name."""
 
-DECIMALS = 6
+DECIMALS = 9
 """Numbers are rounded to this many decimals: finer than any measurement, coarser than a float sum's noise."""
 
 Summary = dict[str, Any]

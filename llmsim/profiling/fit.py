@@ -24,7 +24,7 @@ def positive_relative_fit(columns: Table, seconds: Table) -> Table:
     Shapes: columns (cases, terms), seconds (cases,), result (terms,).
     """
     # Imported here: it takes 1.3 s, and only those who fit need it.
-    from sklearn.linear_model import LinearRegression  # type: ignore[import-untyped]
+    from sklearn.linear_model import LinearRegression
 
     # Columns hold counts of 1 and of 10^13; scaled, the solver sees numbers of one size.
     scale = columns.max(axis=0)

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import simpy
-
+from llmsim.clock import Clock
 from llmsim.costs.base import CostModel
 from llmsim.errors import ConfigError, LlmsimError
 from llmsim.executors.simulated import SimulatedExecutor
@@ -136,7 +135,7 @@ def compare(trace: dict[str, Any]) -> Comparison:
     kv = KVCache(pool["num_blocks"], pool["block_size"], pool["watermark"])
     scheduler.bind(kv, pool["max_model_len"])
     comparison = Comparison(trace["iterations"])
-    env = simpy.Environment()
+    env = Clock()
     replica = _Settled(
         env,
         scheduler,
@@ -157,7 +156,7 @@ def compare(trace: dict[str, Any]) -> Comparison:
     return comparison
 
 
-def _arrivals(env: simpy.Environment, replica: Replica, rows: list[dict[str, Any]]) -> Any:
+def _arrivals(env: Clock, replica: Replica, rows: list[dict[str, Any]]) -> Any:
     for row in sorted(rows, key=lambda row: (row["arrival_s"], row["id"])):
         at = to_ns(row["arrival_s"])
         if at > env.now:

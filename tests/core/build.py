@@ -128,5 +128,15 @@ def serve(
 
 def outcome(requests: list[Request]) -> list[tuple[object, ...]]:
     """Everything that happened to each request."""
-    names = "id arrival_ns first_scheduled_ns prefill_end_ns finish_ns generated preemptions chunks rejected".split()
+    names = [
+        "id",
+        "arrival_ns",
+        "first_scheduled_ns",
+        "prefill_end_ns",
+        "finish_ns",
+        "generated",
+        "preemptions",
+        "chunks",
+        "rejected",
+    ]
     return [(*(getattr(r, name) for name in names), *r.token_ranges) for r in requests]

@@ -9,7 +9,7 @@ import pytest
 
 from llmsim.testing import golden
 
-ORIGINALS = "sarathi vllm- orca faster_transformer simple_chunking".split()
+ORIGINALS = ["sarathi", "vllm-", "orca", "faster_transformer", "simple_chunking"]
 
 
 def files(shared):

@@ -56,8 +56,15 @@ def test_sarathi_preempts_the_youngest_and_regenerates_as_the_original():
     """15 requests P=511, D=400 in 513 blocks, chunk 512: who is preempted, and how often each decodes."""
     seen = Batches()
     requests = requests_of([(0, 511, 400)] * 15)
-    serve(requests, Sarathi, num_blocks=513, observer=seen, macro=False, first_token_at_prefill_end=False,
-          regenerate_output=True)
+    serve(
+        requests,
+        Sarathi,
+        num_blocks=513,
+        observer=seen,
+        macro=False,
+        first_token_at_prefill_end=False,
+        regenerate_output=True,
+    )
     preempted = [(i, r) for i, batch in enumerate(seen.batches, 1) for r in batch.preempted]
     assert preempted[0] == (38, 14)
     assert [r for _, r in preempted[:4]] == [14, 13, 12, 11]
@@ -70,8 +77,16 @@ def test_vllm_v0_preempts_as_the_original():
     """The same pool under vLLM v0: 14, 13, 12, 11, 10, 9 at steps 36, 68, 116, 164, 228, 308."""
     seen = Batches()
     requests = requests_of([(0, 511, 400)] * 15)
-    serve(requests, VllmV0, num_blocks=513, observer=seen, macro=False, first_token_at_prefill_end=False,
-          regenerate_output=True, max_model_len=8192)
+    serve(
+        requests,
+        VllmV0,
+        num_blocks=513,
+        observer=seen,
+        macro=False,
+        first_token_at_prefill_end=False,
+        regenerate_output=True,
+        max_model_len=8192,
+    )
     preempted = [(i, r) for i, batch in enumerate(seen.batches, 1) for r in batch.preempted]
     assert preempted[:6] == [(36, 14), (68, 13), (116, 12), (164, 11), (228, 10), (308, 9)]
 
@@ -79,8 +94,14 @@ def test_vllm_v0_preempts_as_the_original():
 def test_faster_transformer_admits_only_when_all_are_done():
     seen = Batches()
     requests = requests_of([(0, 10, 2), (0, 10, 5), (0, 10, 3), (1, 10, 1)])
-    serve(requests, lambda: FasterTransformer(max_num_seqs=3), num_blocks=2000, observer=seen, macro=False,
-          first_token_at_prefill_end=False)
+    serve(
+        requests,
+        lambda: FasterTransformer(max_num_seqs=3),
+        num_blocks=2000,
+        observer=seen,
+        macro=False,
+        first_token_at_prefill_end=False,
+    )
     admitted = [[i for i, _ in batch.prefills] for batch in seen.batches]
     assert admitted[0] == [0, 1, 2]
     assert admitted[1:6] == [[]] * 5
@@ -91,8 +112,14 @@ def test_simple_chunking_takes_turns():
     """P=20 D=6 and P=1200 D=2, chunk 512: (20 + 492), decode, 512, decode, 196, then joint decodes."""
     seen = Batches()
     requests = requests_of([(0, 20, 6), (0, 1200, 2)])
-    serve(requests, lambda: SimpleChunking(chunk_size=512), num_blocks=2000, observer=seen, macro=False,
-          first_token_at_prefill_end=False)
+    serve(
+        requests,
+        lambda: SimpleChunking(chunk_size=512),
+        num_blocks=2000,
+        observer=seen,
+        macro=False,
+        first_token_at_prefill_end=False,
+    )
     shape = [(sum(chunk for _, chunk in batch.prefills), len(batch.decodes)) for batch in seen.batches]
     assert shape[:7] == [(512, 0), (0, 1), (512, 0), (0, 1), (196, 0), (0, 2), (0, 2)]
 

@@ -215,3 +215,25 @@ def run(
     ranges = table([r for j in jobs for r in ranges_of(j)], RANGE_COLUMNS)
     iterations = table(rows, ITERATION_COLUMNS)
     return Tables(requests, iterations, ranges, [j.token_ns for j in jobs], [j.samples for j in jobs])
+
+
+def on_set_clock(run: Tables, seed: int) -> Tables:
+    """The same run as a replica with a DecodeSet logs it: some ranges count only the iterations `in_set`."""
+    rng = np.random.default_rng(seed)
+    iterations = run.iterations.assign(in_set=rng.random(len(run.iterations)) < 0.7)
+    place = iterations.groupby("replica")["in_set"].cumsum() - 1
+    place.index = pd.MultiIndex.from_frame(iterations[["replica", "iteration"]])
+    in_set = dict(zip(place.index, iterations["in_set"], strict=True))
+    at = place.to_dict()
+    rows: list[list[int]] = []
+    for id, replica, first, last in run.token_ranges.itertuples(index=False):
+        for iteration in range(first, last + 1):
+            counted = bool(in_set[replica, iteration])
+            index = int(at[replica, iteration]) if counted else iteration
+            if rows and rows[-1][:2] + rows[-1][3:] == [id, replica, index - 1, counted]:
+                rows[-1][3] = index
+            else:
+                rows.append([id, replica, index, index, counted])
+    ranges = table(rows, [*RANGE_COLUMNS, "in_set"])
+    ranges["in_set"] = ranges["in_set"].astype(bool)
+    return Tables(run.requests, iterations, ranges, run.token_ns, run.samples)

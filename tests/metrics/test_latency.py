@@ -75,6 +75,16 @@ def test_gaps_equal_those_of_the_tokens(seed: int, emits: bool) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_ranges_on_the_clock_of_the_decode_set_give_the_same_gaps(seed: int) -> None:
+    run = reference.run(seed, skip=0.1, max_iterations=10**6 if seed else 0)
+    timeline = Timeline.of(*reference.on_set_clock(run, seed).tables)
+    plain = Timeline.of(*run.tables)
+    gaps = np.sort(np.repeat(*pooled_gaps(timeline)))
+    assert gaps.tolist() == np.sort(np.repeat(*pooled_gaps(plain))).tolist()
+    assert longest_gaps(timeline).tolist() == longest_gaps(plain).tolist()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_unordered_ranges_and_chosen_requests(seed: int) -> None:
     run = reference.run(seed, skip=0.3)
     by_time = run.token_ranges.sort_values(["replica", "first_iteration"], kind="stable", ignore_index=True)
