@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from llmsim.request import Request, SloClass
     from llmsim.results import Result
     from llmsim.routers.base import Router
-    from llmsim.schedulers.base import ContinuousBatching, Scheduler
+    from llmsim.schedulers.base import Scheduler
+    from llmsim.schedulers.continuous import ContinuousBatching
     from llmsim.simulation import compare, simulate
     from llmsim.traces.readers import read_trace
     from llmsim.traces.spec import WorkloadSpec
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Batch": "batch",
     "ClusterSpec": "config",
-    "ContinuousBatching": "schedulers.base",
+    "ContinuousBatching": "schedulers.continuous",
     "CostModel": "costs.base",
     "EngineSpec": "config",
     "Executor": "executors.base",

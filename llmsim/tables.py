@@ -56,7 +56,7 @@ def comparison(results: Sequence[Result]) -> str:
     if legend:
         parts.append(legend)
     parts.append("\n".join(_verdict_words(names, summaries)))
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def _names(labels: Sequence[str]) -> tuple[list[str], str]:
@@ -113,19 +113,19 @@ def _share(value: float | None) -> float | None:
 
 
 def _load_block(names: Sequence[str], summaries: Sequence[dict[str, Any]]) -> str:
-    """Throughput, KV use, preemptions, answered requests and the saturation verdict."""
+    """Throughput, KV use, preemptions, unanswered requests, attainment and the saturation verdict."""
     kv = [summary.get("kv", {}) for summary in summaries]
     columns = {
         "req/s": _starred([s.get("request_throughput") for s in summaries], lowest=False),
         "out tok/s": _starred([s.get("output_throughput") for s in summaries], lowest=False),
-        "KV mean%": [number(_share(k.get("mean_share"))) for k in kv],
+        "KV avg%": [number(_share(k.get("mean_share"))) for k in kv],
         "KV max%": [number(_share(k.get("max_share"))) for k in kv],
         "preempt": [str(s.get("preemptions", "-")) for s in summaries],
-        "answered": [f"{s.get('completed', 0)}/{s.get('sent', 0)}" for s in summaries],
+        "lost": [str(s.get("sent", 0) - s.get("completed", 0)) for s in summaries],
     }
     if any(s.get("slo") for s in summaries):
         met = [(s.get("slo") or {}).get("attainment") for s in summaries]
-        columns["SLO met%"] = _starred([_share(value) for value in met], lowest=False)
+        columns["SLO%"] = _starred([_share(value) for value in met], lowest=False)
     widths = {title: max(len(title), *map(len, cells)) for title, cells in columns.items()}
     lines = ["scheduler".ljust(NAME_WIDTH) + "".join(f"  {t:>{w}}" for t, w in widths.items()) + "  load"]
     for row, name in enumerate(names):
@@ -139,7 +139,8 @@ def _verdict_words(labels: Sequence[str], summaries: Sequence[dict[str, Any]]) -
     lines = []
     if len(labels) > 1:
         lines += [contest_words(contest, labels, summaries) for contest in CONTESTS]
-        lines.append(f"One run each of the same requests; differences below {SAME:.0%} count as none.")
+        sent = summaries[0].get("sent", 0)
+        lines.append(f"One run each of {sent} requests; differences below {SAME:.0%} count as none.")
     for verdict, means in (
         ("overloaded", "latencies grow with the length of the run, so compare at a lower rate"),
         ("near saturation", "latencies may change much with the seed and the length of the run"),

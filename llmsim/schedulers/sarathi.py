@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmsim.errors import ConfigError
-from llmsim.schedulers.base import ContinuousBatching, at_least
+from llmsim.schedulers.base import at_least
+from llmsim.schedulers.continuous import ContinuousBatching
 
 if TYPE_CHECKING:
     from llmsim.batch import Batch

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmsim.batch import Batch
-from llmsim.schedulers.base import ContinuousBatching
+from llmsim.schedulers.continuous import ContinuousBatching
 
 if TYPE_CHECKING:
     from llmsim.kvcache import KVCache

@@ -1,0 +1,99 @@
+"""ContinuousBatching: the rung on which most policies stand; they override one hook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmsim.batch import Batch
+from llmsim.schedulers.base import Scheduler, at_least
+
+if TYPE_CHECKING:
+    from llmsim.request import Request
+
+
+@dataclass
+class ContinuousBatching(Scheduler):
+    """Stall-free continuous batching under a token budget: decodes, then prompts under way, then new prompts.
+
+    The algorithm of Sarathi-Serve (OSDI'24). Prompts are cut into chunks so that a batch holds at most
+    `chunk_size` tokens (decodes are never cut). Override `order_waiting` to choose who is admitted first.
+    """
+
+    chunk_size: int = 512
+    max_num_seqs: int = 128
+
+    def __post_init__(self) -> None:
+        at_least(1, chunk_size=self.chunk_size, max_num_seqs=self.max_num_seqs)
+
+    def order_waiting(self, now: int) -> None:
+        """Hook: reorder `self.waiting`; its head is admitted first, and blocks those behind it."""
+
+    def chunk_limit(self, request: Request) -> int:
+        """Hook: tokens that a batch may hold when a chunk of this request is added."""
+        return self.chunk_size
+
+    def schedule(self, now: int) -> Batch:
+        """Decodes, then partial prompts by arrival, then admissions from the head of `waiting`."""
+        batch = Batch(now)
+        if self.decodes.size:
+            self.add_all_decodes(batch)
+        for request in self.prefilling:
+            room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
+            if room > 0:  # none left: it stays resident without work (the original would go below zero)
+                batch.add_prefill(request, min(request.prefill_tokens - request.computed, room))
+        if self.waiting:
+            self._admit(batch, now)
+        return batch
+
+    def _admit(self, batch: Batch, now: int) -> None:
+        self.order_waiting(now)
+        waiting, kv = self.waiting, self.kv
+        while waiting:
+            if self.reject_too_long(batch):
+                continue
+            request = waiting[0]
+            tokens = request.prefill_tokens
+            room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
+            if (
+                room <= 0
+                or (batch.preempted and request in batch.preempted)  # not back in the batch that threw it out
+                or len(self.prefilling) + self.decodes.size >= self.max_num_seqs
+                or not kv.can_admit(tokens)
+            ):
+                return
+            waiting.popleft()
+            kv.allocate(request, tokens)
+            self.start_prefill(request)
+            batch.add_prefill(request, tokens if tokens < room else room)
+
+    def steady_iterations(self, batch: Batch) -> int:
+        """Decodes alone, or with a prompt that takes the whole budget, repeat until one could lack a block.
+
+        Who was not admitted now is not later: memory only shrinks, and budget and number of residents stay.
+        """
+        if batch.preempted:
+            return 1
+        if not batch.prefill_seqs:
+            return 1 if self.prefilling else self.growth_bound(reserve=1)
+        chunk = batch.prefill_tokens
+        if batch.prefill_seqs > 1 or batch.decode_tokens + chunk != self.chunk_size or not self.fixed_chunk:
+            return 1
+        request = batch.prefills[0]
+        return min((request.prefill_tokens - request.computed) // chunk, self.growth_bound(reserve=1))
+
+    def heeds_arrivals(self, batch: Batch) -> bool:
+        """Not while a prompt takes the whole budget, nor where the queue's head is blocked and stays the head."""
+        if batch.prefill_seqs or len(self.prefilling) + self.decodes.size >= self.max_num_seqs:
+            return False
+        return not (self.waiting and self.keeps_order)
+
+    @property
+    def keeps_order(self) -> bool:
+        """Whether arrivals queue behind everyone else."""
+        return type(self).order_waiting is ContinuousBatching.order_waiting
+
+    @property
+    def fixed_chunk(self) -> bool:
+        """Whether every batch has the same budget, `chunk_size`."""
+        return type(self).chunk_limit is ContinuousBatching.chunk_limit
