@@ -69,15 +69,25 @@ class Recorder:
         self._on_batch = observer.on_batch if observer is not None and overridden else None
 
     def log(
-        self, batch: Batch, start_ns: int, ends: Sequence[int], waiting: int, scheduler: Scheduler, kv: KVCache
+        self,
+        batch: Batch,
+        start_ns: int,
+        ends: Sequence[int],
+        end_ns: int,
+        waiting: int,
+        scheduler: Scheduler,
+        kv: KVCache,
     ) -> int:
-        """Record one step; returns the index of its last iteration. `waiting` requests were left queued."""
+        """Record one step whose last iteration ended at `end_ns`; returns that iteration's index.
+
+        `waiting` requests were left queued when the batch was formed.
+        """
         count = len(ends)
         decodes = batch.decodes
         self._rows.append(
             (
                 start_ns,
-                ends[-1],
+                end_ns,
                 count,
                 batch.prefill_tokens,
                 batch.prefill_seqs,
@@ -115,7 +125,7 @@ class Recorder:
     def table(self) -> dict[str, np.ndarray]:
         """The log with one row an iteration: FIELDS but `iterations`, int64 arrays of equal length."""
         self._pack()
-        rows = np.concatenate(self._packed)
+        rows = self._packed[0] if len(self._packed) == 1 else np.concatenate(self._packed)
         counts = rows[:, FIELDS.index("iterations")]
         columns = {
             name: np.repeat(np.ascontiguousarray(rows[:, at]), counts)

@@ -107,18 +107,20 @@ class Replica:
             waiting = len(scheduler.waiting)
             iterations = self._repetitions(batch) if self.macro else 1
             ends = executor.execute(batch, now, iterations)
-            if len(ends) == 1:
-                yield Tick(env, ends[0])
+            end = ends[-1]
+            if iterations == 1:
+                yield Tick(env, end)
             else:
                 self._in_run, self._heeds_arrivals = True, scheduler.heeds_arrivals(batch)
                 try:
-                    yield Tick(env, ends[-1])
+                    yield Tick(env, end)
                     self._in_run = False
                 except simpy.Interrupt:  # an arrival: the iteration in flight completes, the rest is dropped
                     ends = executor.truncate(ends, env.now)
-                    yield Tick(env, ends[-1])
-            self._commit(batch, now, ends, waiting)
-            now = ends[-1]
+                    end = ends[-1]
+                    yield Tick(env, end)
+            self._commit(batch, now, ends, end, waiting)
+            now = end
 
     def _repetitions(self, batch: Batch) -> int:
         """Iterations of this batch until the policy may decide otherwise or somebody finishes."""
@@ -137,10 +139,10 @@ class Replica:
             for request in batch.rejected:
                 self.on_finish(request)
 
-    def _commit(self, batch: Batch, start: int, ends: Sequence[int], waiting: int) -> None:
-        """Tokens, KV growth, finishes and log of the iterations that ran."""
-        count, last = len(ends), ends[-1]
-        iteration = self.recorder.log(batch, start, ends, waiting, self.scheduler, self.kv)
+    def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
+        """Tokens, KV growth, finishes and log of the iterations that ran, the last to end at `last`."""
+        count = len(ends)
+        iteration = self.recorder.log(batch, start, ends, last, waiting, self.scheduler, self.kv)
         if self._joined_queue_ns:
             self.recorder.queue_grew(self._joined_queue_ns)
             self._joined_queue_ns = []

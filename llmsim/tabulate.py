@@ -47,14 +47,15 @@ LEADING = (
 
 def iteration_table(recorders: Sequence[Recorder]) -> pd.DataFrame:
     """One row an iteration, sorted by replica, then iteration."""
-    parts = []
+    parts: dict[str, list[np.ndarray]] = {}
     for replica, recorder in enumerate(recorders):
         columns = recorder.table()
         rows = len(columns["start_ns"])
-        parts.append({"replica": np.full(rows, replica), "iteration": np.arange(rows), **columns})
-    table = pd.DataFrame({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-    table["in_set"] = table["in_set"].astype(bool)
-    return table
+        for name, column in {"replica": np.full(rows, replica), "iteration": np.arange(rows), **columns}.items():
+            parts.setdefault(name, []).append(column)
+    whole = {name: column[0] if len(column) == 1 else np.concatenate(column) for name, column in parts.items()}
+    whole["in_set"] = whole["in_set"].astype(bool)
+    return pd.DataFrame(whole, copy=False)  # columns stay the arrays they are: a copy costs as much as the log
 
 
 def token_range_table(requests: Sequence[Request], replica_of: Mapping[int, int]) -> pd.DataFrame:

@@ -85,13 +85,8 @@ def summarize(
     )
     overlap = span.overlap(iterations)
     attained = slo_report(requests, run.timeline, run.measured, span, slo, definitions, tbt_rule)
-    verdict = saturation(
-        requests,
-        iterations,
-        replicas=replicas,
-        closed_loop=closed_loop,
-        horizon_ns=to_ns(horizon_s) if horizon_s else None,
-    )
+    cut = to_ns(horizon_s) if horizon_s else None
+    verdict = saturation(requests, iterations, replicas=replicas, closed_loop=closed_loop, horizon_ns=cut)
     summary: Summary = {"definitions": definitions}
     summary |= _rates(run, attained)
     summary |= _latencies(run, percentiles, first_token_at_prefill_end)
@@ -104,9 +99,7 @@ def summarize(
         "saturation": verdict.as_dict(),
         "notes": _notes(run, warmup_s, horizon_s),
     }
-    rounded = _plain(summary)
-    assert isinstance(rounded, dict)
-    return rounded
+    return {key: _plain(value) for key, value in summary.items()}
 
 
 def _check(percentiles: Sequence[float], replicas: int) -> None:

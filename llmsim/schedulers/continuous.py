@@ -9,6 +9,7 @@ from llmsim.batch import Batch
 from llmsim.schedulers.base import Scheduler, at_least
 
 if TYPE_CHECKING:
+    from llmsim.kvcache import KVCache
     from llmsim.request import Request
 
 
@@ -26,6 +27,14 @@ class ContinuousBatching(Scheduler):
     def __post_init__(self) -> None:
         at_least(1, chunk_size=self.chunk_size, max_num_seqs=self.max_num_seqs)
 
+    def bind(self, kv: KVCache, max_model_len: int) -> None:
+        """Start a run; macro-steps are promised only as far as the hooks are known."""
+        super().bind(kv, max_model_len)
+        self.fixed_chunk = type(self).chunk_limit is ContinuousBatching.chunk_limit
+        """Whether every batch has the same budget, `chunk_size`."""
+        self.keeps_order = type(self).order_waiting is ContinuousBatching.order_waiting
+        """Whether arrivals queue behind everyone else."""
+
     def order_waiting(self, now: int) -> None:
         """Hook: reorder `self.waiting`; its head is admitted first, and blocks those behind it."""
 
@@ -41,10 +50,14 @@ class ContinuousBatching(Scheduler):
         for request in self.prefilling:
             room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
             if room > 0:  # none left: it stays resident without work (the original would go below zero)
-                batch.add_prefill(request, min(request.prefill_tokens - request.computed, room))
-        if self.waiting:
+                left = request.prefill_tokens - request.computed
+                batch.add_prefill(request, left if left < room else room)
+        if self.waiting and not (self.fixed_chunk and self._full(batch)):
             self._admit(batch, now)
         return batch
+
+    def _full(self, batch: Batch) -> bool:
+        return batch.decode_tokens + batch.prefill_tokens >= self.chunk_size
 
     def _admit(self, batch: Batch, now: int) -> None:
         self.order_waiting(now)
@@ -76,24 +89,14 @@ class ContinuousBatching(Scheduler):
             return 1
         if not batch.prefill_seqs:
             return 1 if self.prefilling else self.growth_bound(reserve=1)
-        chunk = batch.prefill_tokens
-        if batch.prefill_seqs > 1 or batch.decode_tokens + chunk != self.chunk_size or not self.fixed_chunk:
+        if batch.prefill_seqs > 1 or not self.fixed_chunk or not self._full(batch):
             return 1
         request = batch.prefills[0]
-        return min((request.prefill_tokens - request.computed) // chunk, self.growth_bound(reserve=1))
+        chunks = (request.prefill_tokens - request.computed) // batch.prefill_tokens
+        return min(chunks, self.growth_bound(reserve=1)) if chunks > 1 else 1
 
     def heeds_arrivals(self, batch: Batch) -> bool:
         """Not while a prompt takes the whole budget, nor where the queue's head is blocked and stays the head."""
         if batch.prefill_seqs or len(self.prefilling) + self.decodes.size >= self.max_num_seqs:
             return False
         return not (self.waiting and self.keeps_order)
-
-    @property
-    def keeps_order(self) -> bool:
-        """Whether arrivals queue behind everyone else."""
-        return type(self).order_waiting is ContinuousBatching.order_waiting
-
-    @property
-    def fixed_chunk(self) -> bool:
-        """Whether every batch has the same budget, `chunk_size`."""
-        return type(self).chunk_limit is ContinuousBatching.chunk_limit

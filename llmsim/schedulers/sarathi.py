@@ -64,6 +64,8 @@ class Sarathi(ContinuousBatching):
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run."""
         super().bind(kv, max_model_len)
+        self.fixed_chunk = not self._chunks
+        self.keeps_order = self.order == "fcfs"
         self._victims: list[tuple[int, Request]] = []
 
     def chunk_limit(self, request: Request) -> int:
@@ -71,16 +73,6 @@ class Sarathi(ContinuousBatching):
         if not self._chunks:
             return self.chunk_size
         return self._chunks[min(request.computed // self._stage_tokens, len(self._chunks) - 1)]
-
-    @property
-    def keeps_order(self) -> bool:
-        """Only in arrival order."""
-        return self.order == "fcfs"
-
-    @property
-    def fixed_chunk(self) -> bool:
-        """Not with dynamic_chunks."""
-        return not self._chunks
 
     def add(self, request: Request) -> None:
         """Arrivals go last among equals, so the queue is what a stable sort at every batch would give."""

@@ -117,8 +117,8 @@ class _Settled(Replica):
 
     comparison: Comparison
 
-    def _commit(self, batch: Batch, start: int, ends: Sequence[int], waiting: int) -> None:
-        super()._commit(batch, start, ends, waiting)
+    def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
+        super()._commit(batch, start, ends, last, waiting)
         self.comparison.settle(self.kv)
 
 
