@@ -21,7 +21,7 @@ from llmsim.costs.calibration import load_calibration
 from llmsim.costs.ranges import check_ranges, outside_box
 from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.kvcache import KVCache
-from llmsim.metrics import parse_slo, summarize
+from llmsim.metrics import Definitions, parse_slo, request_metrics, summarize
 from llmsim.provenance import manifest
 from llmsim.recorder import Recorder
 from llmsim.results import Result
@@ -125,13 +125,22 @@ class Run:
         ranges = token_range_table(sent, replica_of)
         return Tables(request_table(sent, replica_of, iterations, ranges), iterations, ranges)
 
+    def latencies(self, tables: Tables) -> pd.DataFrame:
+        """Latencies and SLO verdict of every request, rows as in tables.requests."""
+        slo = parse_slo(self.spec.slo) if self.spec.slo else None
+        return request_metrics(*tables, definitions=self._definitions, slo=slo).drop(columns="id")
+
+    @property
+    def _definitions(self) -> Definitions:
+        return "slai" if self.spec.definitions == "slai" else "vllm"
+
     def summary(self, tables: Tables) -> dict[str, Any]:
         """Name and policy, every metric, and how far the calibration was stretched."""
         spec = self.spec
         summary: dict[str, Any] = {"name": spec.name, "scheduler": scheduler_label(self.scheduler), "seed": spec.seed}
         summary |= summarize(
             *tables,
-            definitions="slai" if spec.definitions == "slai" else "vllm",
+            definitions=self._definitions,
             slo=parse_slo(spec.slo) if spec.slo else None,
             warmup_s=spec.warmup_s,
             horizon_s=spec.horizon_s or 0,
@@ -165,10 +174,11 @@ def simulate(
     served = time.perf_counter()
     tables = run.tables()
     summary = run.summary(tables)
+    latencies = run.latencies(tables)
     timing = {"simulation_s": served - began, "tables_s": time.perf_counter() - served}
     return Result(
         name=spec.name,
-        requests=tables.requests,
+        requests=pd.concat([tables.requests, latencies], axis="columns"),
         iterations=tables.iterations,
         token_ranges=tables.token_ranges,
         summary=summary,

@@ -15,7 +15,8 @@ from llmsim.recorder import Observer, Recorder
 from llmsim.request import Request
 from llmsim.routers.base import Router
 from llmsim.routers.round_robin import RoundRobin
-from llmsim.schedulers.base import ContinuousBatching, Scheduler
+from llmsim.schedulers.base import Scheduler
+from llmsim.schedulers.continuous import ContinuousBatching
 from llmsim.schedulers.faster_transformer import FasterTransformer
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.sarathi import Sarathi

@@ -132,6 +132,7 @@ def test_the_comparison_fits_100_columns_and_names_every_run() -> None:
         runs = [result(seed, label) for seed, label in enumerate(labels)]
         text = comparison(runs)
         assert max(map(len, text.splitlines())) <= 100
+        assert text == "\n".join(line.rstrip() for line in text.splitlines())
         assert all(label in text for label in labels)
         assert Result.compare(runs).index.tolist() == labels
     assert comparison([]) == "no results"
@@ -140,9 +141,8 @@ def test_the_comparison_fits_100_columns_and_names_every_run() -> None:
 def test_huge_and_missing_numbers_keep_their_columns() -> None:
     slow = result(0, "slow", p99_e2el_ms=98_765_432.0, p50_itl_ms=None)
     lines = comparison([slow, result(1, "fast")]).splitlines()
-    assert len(lines[2].split("*")[0]) <= 100
     assert "98765" in lines[2]
-    assert [len(line) <= 100 for line in lines]
+    assert all(len(line) <= 100 for line in lines)
 
 
 def test_the_best_is_starred_unless_all_print_the_same() -> None:
@@ -171,7 +171,8 @@ def test_the_words_say_who_wins_and_by_how_much(values: tuple[float | None, ...]
 
 
 def test_more_throughput_wins() -> None:
-    words = contest_words(CONTESTS[2], ["a", "b"], [{"output_throughput": 300.0}, {"output_throughput": 150.0}])
+    summaries = [{"output_throughput": 300.0}, {"output_throughput": 150.0}]
+    words = contest_words(CONTESTS[2], ["a", "b"], summaries)
     assert words == "Output throughput: a wins with 300 tok/s, 100% above b (150 tok/s)."
 
 
@@ -183,7 +184,8 @@ def test_overload_and_unanswered_requests_are_said_in_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, "-"), (0.0, "0.00"), (9.994, "9.99"), (9.996, "10.0"), (99.96, "100"), (12345.6, "12346")]
+    ("value", "text"),
+    [(None, "-"), (0.0, "0.00"), (9.994, "9.99"), (9.996, "10.0"), (99.96, "100"), (12345.6, "12346")],
 )
 def test_numbers_keep_about_three_digits(value: float | None, text: str) -> None:
     assert number(value) == text
