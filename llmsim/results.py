@@ -53,12 +53,8 @@ class Result:
         judged = self.summary.get("saturation", {})
         if judged.get("verdict") in ("near saturation", "overloaded"):
             lines.append(f"{judged['verdict']}: {judged['reason']}")
-        box = self.summary.get("calibration", {})
-        if box.get("iterations_outside_box"):
-            lines.append(
-                f"{box['iterations_outside_box']} iterations ({box['share_outside_box']:.2%}) were outside "
-                f"what the calibration {box['name']} was measured on, so their times are extrapolated"
-            )
+        if beyond := beyond_calibration([self]):
+            lines.append(beyond)
         return lines
 
     def save(self, out: str | Path, *, utc: datetime | None = None) -> Path:
@@ -122,6 +118,26 @@ class Result:
 
     def _repr_html_(self) -> str:
         return result_html(self)
+
+
+def beyond_calibration(results: Sequence[Result]) -> str:
+    """One sentence on how far these runs (of one calibration) left what it was measured on; empty if they did not."""
+    boxes = [box for result in results if (box := result.summary.get("calibration", {})).get("iterations_outside_box")]
+    if not boxes:
+        return ""
+    shares = sorted(box["share_outside_box"] for box in boxes)
+    share = f"{shares[0]:.1%}" if shares[0] == shares[-1] else f"{shares[0]:.1%} to {shares[-1]:.1%}"
+    worst: dict[str, dict[str, Any]] = {}
+    for violation in (v for box in boxes for v in box["violations"]):
+        known = worst.setdefault(f"{violation['quantity']} {violation['side']}", violation)
+        if abs(violation["worst"] - violation["low"]) > abs(known["worst"] - known["low"]):
+            worst[f"{violation['quantity']} {violation['side']}"] = violation
+    most = sorted(worst.values(), key=lambda v: -v["share_of_iterations"])[:3]
+    what = ", ".join(f"{v['quantity']} {v['worst']:,} (measured {v['low']:,} to {v['high']:,})" for v in most)
+    return (
+        f"{share} of the iterations lie outside what the calibration {boxes[0]['name']} was measured on, so their "
+        f"times are extrapolated: {what}; `llmsim calibrations {boxes[0]['name']}` shows its sources"
+    )
 
 
 def to_json(value: dict[str, Any]) -> str:

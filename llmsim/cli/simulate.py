@@ -127,8 +127,21 @@ def _show(results: list[Result], directories: list[Path], as_json: bool) -> None
         print(json.dumps([result.summary for result in results], indent=2))
     else:
         print(comparison(results))
-    for result in results:
-        for line in result.warnings():
-            warn(f"{result.label}: {line}")
+    _warn(results)
     for directory in directories:
         (warn if as_json else print)(f"saved {directory}")
+
+
+def _warn(results: list[Result]) -> None:
+    """What a reader must know, on stderr: a run's own lines, and one line for all that left their calibration."""
+    from llmsim.cli.console import warn
+    from llmsim.results import beyond_calibration
+
+    shared = beyond_calibration(results)
+    for result in results:
+        own = beyond_calibration([result])
+        for line in result.warnings():
+            if line != own:
+                warn(f"warning: {result.label}: {line}")
+    if shared:
+        warn(f"warning: {shared}")

@@ -117,10 +117,11 @@ def test_html_is_balanced_and_escapes_names() -> None:
 
 def test_warnings_name_what_to_distrust() -> None:
     judged = {"verdict": "overloaded", "reason": "it grows", "evidence": {}}
-    box = {"name": "a100", "iterations_outside_box": 3, "share_outside_box": 0.25}
+    sequences = {"quantity": "sequences", "side": "above", "low": 1, "high": 8, "worst": 40, "share_of_iterations": 0.2}
+    box = {"name": "a100", "iterations_outside_box": 3, "share_outside_box": 0.25, "violations": [sequences]}
     lines = result(saturation=judged, calibration=box).warnings()
     assert "overloaded: it grows" in lines
-    assert any("25.00%" in line and "a100" in line for line in lines)
+    assert any("25.0%" in line and "a100" in line and "sequences 40 (measured 1 to 8)" in line for line in lines)
     assert any("unfinished" in line for line in lines)
 
 
