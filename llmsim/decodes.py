@@ -140,9 +140,8 @@ class DecodeSet:
         return finished.values()
 
     def ring(self) -> tuple[int, ...]:
-        """New blocks of each of the next `block_size` steps but for the prepaid ones, the next step first."""
-        at = self.step % self.block_size
-        return tuple(self._ring[at:] + self._ring[:at]) if self.paged else (0,) * self.block_size
+        """New KV blocks by step modulo the block size (empty if not paged), without the prepaid ones."""
+        return tuple(self._ring) if self.paged else ()
 
     def _remove(self, request: Request) -> None:
         length = request.slot_anchor + self.step

@@ -62,7 +62,8 @@ class Recorder:
         self.iterations = 0
         self._rows: list[tuple[int, ...]] = []
         self._packed: list[np.ndarray] = []
-        self._runs: list[tuple[Sequence[int], tuple[int, ...]]] = []
+        self._runs: list[tuple[Sequence[int], int, tuple[int, ...]]] = []
+        """Per run: its ends, the step of its first iteration, the set's ring of block growth."""
         self._queued_ns: list[int] = []
         self._queued_in: list[int] = []
         overridden = observer is not None and type(observer).on_batch is not Observer.on_batch
@@ -103,7 +104,7 @@ class Recorder:
             )
         )
         if count > 1:
-            self._runs.append((ends, NO_GROWTH if decodes is None else decodes.ring()))
+            self._runs.append((ends, decodes.step, decodes.ring()) if decodes is not None else (ends, 0, NO_GROWTH))
         if len(self._rows) == PACK_EVERY:
             self._pack()
         if self._on_batch is not None:
@@ -157,8 +158,8 @@ class Recorder:
         if self._queued_ns:
             run_ends = np.cumsum(run_counts)
             columns["waiting"][at] += self._queue_growth(columns["start_ns"][at], run_ends)
-        size = max(len(ring) for _, ring in self._runs)
-        rings = np.array([ring or (0,) * size for _, ring in self._runs], dtype=np.int64)
+        size = max(len(ring) for _, _, ring in self._runs)
+        rings = np.array([ring or (0,) * size for _, _, ring in self._runs], dtype=np.int64)
         grown = self._growth(rings, run_of, nth)
         columns["kv_used_blocks"][at] += grown
 
@@ -178,7 +179,7 @@ class Recorder:
         """End (ns) of the nth iteration of each run, in closed form for ramps."""
         ramps = np.zeros((len(self._runs), 4), dtype=np.int64)
         listed = {}
-        for i, (ends, _) in enumerate(self._runs):
+        for i, (ends, _, _) in enumerate(self._runs):
             if isinstance(ends, Ramp):
                 ramps[i] = ends.start_ns, ends.carry, ends.first, ends.growth
             else:
@@ -196,9 +197,10 @@ class Recorder:
         size = rings.shape[1]
         if not size:
             return np.zeros_like(nth)
-        prefix = np.concatenate([np.zeros((len(rings), 1), dtype=np.int64), np.cumsum(rings, axis=1)], axis=1)
-        steps = nth + 1  # ring entries used up to and with this iteration
-        rounds, rest = np.divmod(steps, size)
-        total = rounds * prefix[run_of, size] + prefix[run_of, rest]
-        grown: np.ndarray = total - rings[run_of, 0]
+        first = np.array([step for _, step, _ in self._runs], dtype=np.int64) % size
+        prefix = np.zeros((len(rings), 2 * size + 1), dtype=np.int64)  # two rounds, so that no sum wraps
+        np.cumsum(np.concatenate([rings, rings], axis=1), axis=1, out=prefix[:, 1:])
+        rounds, rest = np.divmod(nth, size)
+        begin = (first + 1)[run_of]
+        grown: np.ndarray = rounds * prefix[run_of, size] + prefix[run_of, begin + rest] - prefix[run_of, begin]
         return grown

@@ -9,7 +9,6 @@ import simpy
 from simpy.events import Event
 
 from llmsim.clock import Clock, Tick
-from llmsim.request import NEVER
 
 if TYPE_CHECKING:
     from llmsim.batch import Batch
@@ -153,7 +152,7 @@ class Replica:
             for request in decodes.advance(count):
                 self._finish(request, last)
         for request in batch.decode_list:
-            self._emit(request, iteration, last)
+            self._emit(request, iteration)
             if request.generated == request.output_target:
                 self._finish(request, last)
         if batch.prefill_seqs:
@@ -170,17 +169,15 @@ class Replica:
         request.prompt_completions += 1
         self.scheduler.prompt_done(request)
         if self.first_token_at_prefill_end:
-            self._emit(request, iteration, end)
+            self._emit(request, iteration)
             if request.generated == request.output_target:
                 self._finish(request, end)
                 return
         self.scheduler.start_decoding(request)
 
-    def _emit(self, request: Request, iteration: int, end: int) -> None:
+    def _emit(self, request: Request, iteration: int) -> None:
         """One output token outside the DecodeSet, at the end of this iteration."""
         request.generated += 1
-        if request.first_token_ns == NEVER:
-            request.first_token_ns = end
         ranges = request.token_ranges
         if ranges and ranges[-1] == -iteration:  # it emitted in the iteration before, too
             ranges[-1] = -(iteration + 1)

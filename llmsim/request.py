@@ -41,7 +41,6 @@ class Request:
         "computed",
         "finish_ns",
         "first_scheduled_ns",
-        "first_token_ns",
         "generated",
         "id",
         "output_target",
@@ -83,7 +82,6 @@ class Request:
         self.prompt_completions = 0
         self.first_scheduled_ns = NEVER
         self.prefill_end_ns = NEVER
-        self.first_token_ns = NEVER
         self.finish_ns = NEVER
         self.rejected = ""
         """Why a scheduler refused the request; empty if it did not."""

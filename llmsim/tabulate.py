@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,9 +82,9 @@ def request_table(
     requests: Sequence[Request], replica_of: Mapping[int, int], iterations: pd.DataFrame, ranges: pd.DataFrame
 ) -> pd.DataFrame:
     """One row a request that was sent, sorted by id."""
-    columns: dict[str, object] = {
-        name: np.array([getattr(r, name) for r in requests], dtype=np.int64) for name in INT_FIELDS
-    }
+    values = chain.from_iterable(map(attrgetter(*INT_FIELDS), requests))
+    rows = np.fromiter(values, np.int64, len(requests) * len(INT_FIELDS)).reshape(-1, len(INT_FIELDS))
+    columns: dict[str, object] = {name: rows[:, at].copy() for at, name in enumerate(INT_FIELDS)}
     columns["replica"] = np.array([replica_of[r.id] for r in requests], dtype=np.int64)
     columns["first_token_ns"] = first_token_ns(np.asarray(columns["id"]), iterations, ranges)
     columns |= _slo_columns([r.slo for r in requests])
@@ -116,14 +118,23 @@ def first_token_ns(ids: np.ndarray, iterations: pd.DataFrame, ranges: pd.DataFra
 
 
 def _slo_columns(classes: Sequence[SloClass]) -> dict[str, object]:
-    def number(value: float | None) -> float:
-        return np.nan if value is None else value
+    """The columns of the service level, one row a request; requests of a class share one object."""
+    kinds = {id(c): c for c in classes}
+    place = {key: at for at, key in enumerate(kinds)}
+    of = np.fromiter((place[id(c)] for c in classes), np.int64, len(classes))
+
+    def column(values: list[object], dtype: object) -> np.ndarray:
+        return np.array(values, dtype=dtype)[of]  # type: ignore[call-overload, no-any-return]
+
+    def target(name: str) -> np.ndarray:
+        given = [getattr(c, name) for c in kinds.values()]
+        return column([np.nan if value is None else value for value in given], np.float64)
 
     return {
-        "slo_class": [c.name for c in classes],
-        "tbt_s": np.array([number(c.tbt_s) for c in classes]),
-        "ttft_s_target": np.array([number(c.ttft_s) for c in classes]),
-        "ttlt_s": np.array([number(c.ttlt_s) for c in classes]),
-        "tier": np.array([-1 if c.tier is None else c.tier for c in classes], dtype=np.int64),
-        "priority": np.array([c.priority for c in classes], dtype=bool),
+        "slo_class": column([c.name for c in kinds.values()], object),
+        "tbt_s": target("tbt_s"),
+        "ttft_s_target": target("ttft_s"),
+        "ttlt_s": target("ttlt_s"),
+        "tier": column([-1 if c.tier is None else c.tier for c in kinds.values()], np.int64),
+        "priority": column([c.priority for c in kinds.values()], bool),
     }

@@ -63,10 +63,10 @@ class ContinuousBatching(Scheduler):
         self.order_waiting(now)
         waiting, kv = self.waiting, self.kv
         while waiting:
-            if self.reject_too_long(batch):
-                continue
             request = waiting[0]
             tokens = request.prefill_tokens
+            if tokens > self.max_model_len and self.reject_too_long(batch):
+                continue
             room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
             if (
                 room <= 0
