@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
 
 def simulate(
     config: Annotated[Path | None, typer.Argument(help="YAML file describing the run.", show_default=False)] = None,
-    trace: Annotated[str | None, typer.Option(help="Workload: a file, or a shipped name (llmsim trace list).")] = None,
+    trace: Annotated[
+        str | None, typer.Option(help="Workload: a file, or a shipped one (sharegpt4, azure-code, azure-conv).")
+    ] = None,
     calibration: Annotated[str | None, typer.Option(help="Batch-time model: device/model, or a file.")] = None,
     scheduler: Annotated[
         list[str] | None,
@@ -113,7 +117,8 @@ def _run(runs: list[RunSpec]) -> list[Result]:
             def advance(done: int, total: int, task: Any = task) -> None:
                 bar.update(task, completed=done, total=total)
 
-            results.append(simulate(spec, progress=advance))
+            result = simulate(spec, progress=advance)
+            results.append(replace(result, manifest={"arguments": sys.argv[1:], **result.manifest}))
     return results
 
 
@@ -128,8 +133,8 @@ def _show(results: list[Result], directories: list[Path], as_json: bool) -> None
     else:
         print(comparison(results))
     _warn(results)
-    for directory in directories:
-        (warn if as_json else print)(f"saved {directory}")
+    for directory, result in zip(directories, results, strict=False):
+        (warn if as_json else print)(f"saved {directory} ({result.label})")
 
 
 def _warn(results: list[Result]) -> None:

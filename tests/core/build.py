@@ -9,6 +9,7 @@ import numpy as np
 from llmsim.batch import Work
 from llmsim.cluster import Cluster
 from llmsim.costs.base import CostModel
+from llmsim.executors.base import Executor
 from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.kvcache import KVCache
 from llmsim.recorder import Observer, Recorder
@@ -105,6 +106,7 @@ def serve(
     router: Router | None = None,
     observer: Observer | None = None,
     max_model_len: int = MAX_MODEL_LEN,
+    executor: Executor | None = None,
 ) -> Cluster:
     """Run to the end and return the cluster."""
     router = router or RoundRobin()
@@ -116,7 +118,7 @@ def serve(
         scheduler.bind(kv, max_model_len)
         cluster.add_replica(
             scheduler,
-            SimulatedExecutor(cost or LineCost()),
+            executor or SimulatedExecutor(cost or LineCost()),
             kv,
             Recorder(observer),
             macro=macro,
