@@ -97,7 +97,7 @@ class Recorder:
                 batch.decode_tokens,
                 batch.decode_context,
                 waiting,
-                len(scheduler.prefilling) + scheduler.decodes.size,
+                scheduler.resident,
                 kv.num_blocks - kv.free_blocks,
                 len(batch.preempted),
                 decodes is not None,

@@ -25,6 +25,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "orca": "llmsim.schedulers.orca:Orca",
         "sarathi": "llmsim.schedulers.sarathi:Sarathi",
         "simple_chunking": "llmsim.schedulers.simple_chunking:SimpleChunking",
+        "slai": "llmsim.schedulers.slai:Slai",
         "vllm_v0": "llmsim.schedulers.vllm_v0:VllmV0",
         "vllm_v1": "llmsim.schedulers.vllm_v1:VllmV1",
     },

@@ -9,6 +9,7 @@ import simpy
 from simpy.events import Event
 
 from llmsim.clock import Clock, Tick
+from llmsim.schedulers.base import Scheduler
 
 if TYPE_CHECKING:
     from llmsim.batch import Batch
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from llmsim.kvcache import KVCache
     from llmsim.recorder import Recorder
     from llmsim.request import Request
-    from llmsim.schedulers.base import Scheduler
 
 
 class Replica:
@@ -51,6 +51,8 @@ class Replica:
         self.regenerate_output = regenerate_output
         self.on_finish = on_finish
         self.stopped = False
+        overridden = type(scheduler).executed is not Scheduler.executed
+        self._executed = scheduler.executed if overridden else None
         self._idle: Event | None = None
         self._in_run = False
         self._heeds_arrivals = True
@@ -141,6 +143,8 @@ class Replica:
     def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
         """Tokens, KV growth, finishes and log of the iterations that ran, the last to end at `last`."""
         count = len(ends)
+        if self._executed is not None:
+            self._executed(batch, start, ends)
         iteration = self.recorder.log(batch, start, ends, last, waiting, self.scheduler, self.kv)
         if self._joined_queue_ns:
             self.recorder.queue_grew(self._joined_queue_ns)

@@ -15,6 +15,8 @@ from llmsim.decodes import DecodeSet
 from llmsim.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llmsim.batch import Batch
     from llmsim.kvcache import KVCache
     from llmsim.request import Request
@@ -120,16 +122,23 @@ class Scheduler(ABC):
 
     def preempt(self, request: Request, batch: Batch) -> None:
         """Take the request's KV away and put it first in line; its prompt and outputs will be recomputed."""
-        if request.computed < request.prefill_tokens:
-            self.prefilling.remove(request)
-        else:
-            self.decodes.leave(request)
+        self.withdraw(request)
         self.kv.release(request)
         request.prefill_tokens = request.prompt_tokens + request.generated
         request.computed = 0
         request.preemptions += 1
         self.waiting.appendleft(request)
         batch.preempted = [*batch.preempted, request]
+
+    def withdraw(self, request: Request) -> None:
+        """Take a resident request out of its queue, to be preempted."""
+        if request.computed < request.prefill_tokens:
+            self.prefilling.remove(request)
+        else:
+            self.decodes.leave(request)
+
+    def executed(self, batch: Batch, start_ns: int, ends_ns: Sequence[int]) -> None:  # noqa: B027  # a hook
+        """Hook: the batch ran, once for each of `ends_ns`; called before its tokens are credited."""
 
     def add_all_decodes(self, batch: Batch) -> None:
         """One token for every decode, preempting the youngest arrivals where KV runs out (Sarathi, vLLM v0).

@@ -28,6 +28,7 @@ from llmsim.schedulers.faster_transformer import FasterTransformer
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.sarathi import Sarathi
 from llmsim.schedulers.simple_chunking import SimpleChunking
+from llmsim.schedulers.slai import Slai
 from llmsim.schedulers.vllm_v0 import VllmV0
 from llmsim.units import FS_PER_SECOND, MICROSECOND, to_ns, to_seconds
 
@@ -40,6 +41,7 @@ SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
     "orca": Orca,
     "sarathi": Sarathi,
     "simple_chunking": SimpleChunking,
+    "slai": Slai,
     "vllm": VllmV0,
 }
 """The originals' names and who stands for them here; parameters carry the originals' names."""

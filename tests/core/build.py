@@ -22,6 +22,7 @@ from llmsim.schedulers.faster_transformer import FasterTransformer
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.sarathi import Sarathi
 from llmsim.schedulers.simple_chunking import SimpleChunking
+from llmsim.schedulers.slai import Slai
 from llmsim.schedulers.vllm_v0 import VllmV0
 from llmsim.schedulers.vllm_v1 import VllmV1
 
@@ -40,6 +41,8 @@ POLICIES: dict[str, Callable[[], Scheduler]] = {
     "orca": lambda: Orca(max_num_seqs=6),
     "faster_transformer": lambda: FasterTransformer(max_num_seqs=6),
     "simple_chunking": lambda: SimpleChunking(chunk_size=256),
+    "slai_fcfs": lambda: Slai(token_budget=256, order="fcfs", fixed_offset=True),
+    "slai_dynamic": lambda: Slai(token_budget=256, memory_limit=0.8, user_priority=True),
 }
 
 
