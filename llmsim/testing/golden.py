@@ -25,6 +25,7 @@ from llmsim.recorder import Observer, Recorder
 from llmsim.replica import Replica
 from llmsim.request import Request, SloClass
 from llmsim.schedulers.faster_transformer import FasterTransformer
+from llmsim.schedulers.niyama import Niyama
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.sarathi import Sarathi
 from llmsim.schedulers.simple_chunking import SimpleChunking
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
     "faster_transformer": FasterTransformer,
+    "niyama": Niyama,
     "orca": Orca,
     "sarathi": Sarathi,
     "simple_chunking": SimpleChunking,

@@ -9,7 +9,7 @@ import pytest
 
 from llmsim.testing import golden
 
-ORIGINALS = ["sarathi", "vllm-", "orca", "faster_transformer", "simple_chunking", "slai"]
+ORIGINALS = ["niyama", "sarathi", "vllm-", "orca", "faster_transformer", "simple_chunking", "slai"]
 
 
 def files(shared):

@@ -1,0 +1,222 @@
+"""Niyama: deadlines by tier decide whose prompt goes next, and how large its chunk may be.
+
+As microsoft/sarathi-serve, branch niyama_asplos2026, at 72339db, deadline_scheduler.py (arXiv 2503.22562).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import inf
+from typing import TYPE_CHECKING
+
+from llmsim.batch import Batch, Work
+from llmsim.errors import ConfigError
+from llmsim.schedulers.base import Scheduler, at_least
+from llmsim.units import SECOND
+
+if TYPE_CHECKING:
+    from llmsim.kvcache import KVCache
+    from llmsim.request import Request
+
+MODES = ("fcfs", "edf", "srpf", "deadline", "deadline_no_dynamic_chunking")
+CHUNKS = (128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2552)
+"""Tokens of a batch that dynamic chunking chooses from, and those of a cache that is nearly full."""
+CHUNKS_LOW_MEMORY = (128, 256, 384, 512)
+SAFETY = 1.2
+EMA_DECAY = 0.995
+EMA_START_TOKENS_PER_S = 8500.0
+
+STRATA = {
+    512: (0.014936, 8.130431e-5, 9.516994e-5, 1.111258e-7, 7.554773e-7),
+    None: (0.005004, 9.582093e-5, -1.424943e-5, 1.663409e-7, 2.727223e-6),
+}
+"""The published predictor (A100, Llama-3-8B) by tokens of the batch: seconds constant, per prompt token, per
+decode, per decode-context token, per prefill-context token; the collinear token columns are added up."""
+
+
+def published_predictor(work: Work) -> float:
+    """Seconds of a batch by Niyama's own regression."""
+    constant, prefill, decode, decode_context, prefill_context = STRATA[512 if work.tokens <= 512 else None]
+    return (
+        constant
+        + prefill * work.prefill_tokens
+        + decode * work.decode_tokens
+        + decode_context * work.decode_context
+        + prefill_context * work.prefill_context
+    )
+
+
+@dataclass(slots=True)
+class Entry:
+    """A request in the prefill queue; compared by its present key, as the original compares."""
+
+    request: Request
+    key: Callable[[Entry], tuple[float, ...]]
+    ttft_deadline_s: float
+    relegated: int = 0
+
+    def __lt__(self, other: Entry) -> bool:
+        return self.key(self) < other.key(other)
+
+
+@dataclass
+class Niyama(Scheduler):
+    """Decodes first, then prompts by `mode`, in one batch of up to `chunk_size` tokens, or as many as slack allows.
+
+    A request's tier indexes `tier_deadlines_s`: tier 0 is a deadline of the first token, higher tiers of the last, from
+    which `output_len_pred` decodes of `execution_threshold_batched` seconds are taken. Modes: "fcfs", "edf" (deadline),
+    "srpf" (shortest remaining prompt), "deadline" (deadline + `hybrid_prioritization_param` seconds a remaining token;
+    eager relegation; dynamic chunking) and "deadline_no_dynamic_chunking". `predictor` prices a Work in seconds.
+    Decodes are never preempted; the cache must not run out (SchedulerError, where the original crashes). The heap is
+    the original's: a key that changes inside it does not move its entry until it is taken out.
+    """
+
+    chunk_size: int = 512
+    mode: str = "deadline"
+    execution_threshold: float = 0.1
+    execution_threshold_batched: float = 0.4
+    output_len_pred: int = 15
+    hybrid_prioritization_param: float = 0.008
+    tier_deadlines_s: tuple[float, ...] = (6.0, 600.0, 1800.0)
+    predictor: Callable[[Work], float] = field(default=published_predictor, repr=False)
+
+    def __post_init__(self) -> None:
+        at_least(1, chunk_size=self.chunk_size)
+        if self.mode not in MODES:
+            raise ConfigError(f"mode must be one of {', '.join(MODES)} but got {self.mode!r}")
+        self.tier_deadlines_s = tuple(self.tier_deadlines_s)
+
+    def bind(self, kv: KVCache, max_model_len: int) -> None:
+        """Start a run."""
+        super().bind(kv, max_model_len)
+        self._heap: list[Entry] = []
+        self._running: list[Request] = []
+        self._deadline_s: dict[int, float] = {}
+        self._tokens_per_s = EMA_START_TOKENS_PER_S
+        self._last_prefill = 0
+        self._last_call_ns = 0
+        self._key = {"fcfs": _by_arrival, "edf": _by_deadline, "srpf": _by_remaining}.get(self.mode, self._hybrid)
+
+    @property
+    def resident(self) -> int:
+        """Requests that hold KV."""
+        return len(self._running) + len(self.prefilling)
+
+    def schedule(self, now: int) -> Batch:
+        """Decodes, largest slack first; then prompts from the heap."""
+        batch = Batch(now)
+        self._running.sort(key=lambda r: -self._slack_s(r, now))
+        self._take_arrivals(batch)
+        slack = self._add_decodes(batch, now)
+        limit = self.chunk_size - batch.decode_tokens
+        if self.mode == "deadline":
+            limit = self._dynamic_limit(batch, slack)
+        if self._last_prefill > 0:
+            seen = self._last_prefill / ((now - self._last_call_ns) / SECOND)
+            self._tokens_per_s = EMA_DECAY * self._tokens_per_s + (1 - EMA_DECAY) * seen
+        self._add_prefills(batch, limit, now)
+        self._last_call_ns, self._last_prefill = now, batch.prefill_tokens
+        return batch
+
+    def _take_arrivals(self, batch: Batch) -> None:
+        """Queue what has arrived, while it would fit by itself (nothing is reserved)."""
+        while self.waiting and not self.reject_too_long(batch):
+            if not self.kv.can_admit(self.waiting[0].prefill_tokens):
+                return
+            request = self.waiting.popleft()
+            tier = request.slo.tier or 0
+            deadline = self.tier_deadlines_s[min(tier, len(self.tier_deadlines_s) - 1)]
+            if tier:
+                deadline -= self.output_len_pred * self.execution_threshold_batched
+            self._deadline_s[request.id] = deadline
+            heappush(self._heap, Entry(request, self._key, deadline))
+
+    def _slack_s(self, request: Request, now: int) -> float:
+        """Seconds until the next token is due. Unused slack of the first token is kept."""
+        threshold = self.execution_threshold_batched if request.slo.tier else self.execution_threshold
+        ttft_s = (request.prefill_end_ns - request.arrival_ns) / SECOND
+        first = max(ttft_s, self._deadline_s[request.id])
+        return (request.arrival_ns - now) / SECOND + first + threshold * (request.generated + 1)
+
+    def _add_decodes(self, batch: Batch, now: int) -> float:
+        """Decodes up to `chunk_size` tokens; the least slack among them, in seconds."""
+        slack = inf
+        for request in self._running[: self.chunk_size]:
+            self.kv.allocate(request, request.length)
+            batch.add_decode(request)
+            slack = min(slack, self._slack_s(request, now))
+        return slack
+
+    def _dynamic_limit(self, batch: Batch, slack: float) -> int:
+        """Prompt tokens of the largest batch that the predictor finishes well within the slack."""
+        low_memory = self.kv.free_blocks * self.kv.block_size // 32 < 1000
+        candidates = CHUNKS_LOW_MEMORY if low_memory else CHUNKS
+        context = self._heap[0].request.computed if self._heap else 0
+        chosen, low, high = candidates[0], 0, len(candidates) - 1
+        while low <= high and slack > 0:
+            middle = (low + high) // 2
+            prompt = candidates[middle] - batch.decode_tokens
+            work = Work(prompt, 1, context, 0, batch.decode_tokens, batch.decode_context)
+            if SAFETY * self.predictor(work) <= slack:
+                chosen, low = candidates[middle], middle + 1
+            else:
+                high = middle - 1
+        return max(0, chosen - batch.decode_tokens)
+
+    def _add_prefills(self, batch: Batch, limit: int, now: int) -> None:
+        """Chunks by the heap's order; what would be late anyway is relegated behind everyone else."""
+        heap, unfinished = self._heap, []
+        while heap:
+            entry = heappop(heap)
+            request = entry.request
+            if self._is_late(entry, now):
+                entry.relegated = 1
+                heappush(heap, entry)
+                continue
+            chunk = min(limit - batch.prefill_tokens, request.remaining_prefill)
+            if chunk < request.remaining_prefill:
+                unfinished.append(entry)
+            if chunk <= 0:
+                break
+            if not request.blocks:
+                self.kv.allocate(request, request.prefill_tokens)
+                self.prefilling.append(request)
+            batch.add_prefill(request, chunk)
+        for entry in unfinished:
+            heappush(heap, entry)
+
+    def _is_late(self, entry: Entry, now: int) -> bool:
+        request = entry.request
+        if not self.mode.startswith("deadline") or entry.relegated or request.blocks:
+            return False
+        done_s = now / SECOND + request.remaining_prefill / self._tokens_per_s
+        return done_s > request.arrival_ns / SECOND + entry.ttft_deadline_s
+
+    def _hybrid(self, entry: Entry) -> tuple[float, ...]:
+        work = self.hybrid_prioritization_param * entry.request.remaining_prefill
+        return entry.relegated, entry.request.arrival_ns / SECOND + entry.ttft_deadline_s + work
+
+    def start_decoding(self, request: Request) -> None:
+        """It decodes from the next batch on."""
+        self._running.append(request)
+
+    def finished(self, request: Request) -> None:
+        """Its blocks are free."""
+        super().finished(request)
+        del self._deadline_s[request.id]
+        if request in self._running:
+            self._running.remove(request)
+
+
+def _by_arrival(entry: Entry) -> tuple[float, ...]:
+    return (entry.request.arrival_ns,)
+
+
+def _by_deadline(entry: Entry) -> tuple[float, ...]:
+    return (entry.request.arrival_ns / SECOND + entry.ttft_deadline_s,)
+
+
+def _by_remaining(entry: Entry) -> tuple[float, ...]:
+    return (entry.request.remaining_prefill,)
