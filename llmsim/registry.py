@@ -23,6 +23,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "scheduler": {
         "faster_transformer": "llmsim.schedulers.faster_transformer:FasterTransformer",
         "orca": "llmsim.schedulers.orca:Orca",
+        "rad": "llmsim.schedulers.rad:Rad",
         "sarathi": "llmsim.schedulers.sarathi:Sarathi",
         "simple_chunking": "llmsim.schedulers.simple_chunking:SimpleChunking",
         "slai": "llmsim.schedulers.slai:Slai",

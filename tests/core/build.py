@@ -20,6 +20,7 @@ from llmsim.schedulers.base import Scheduler
 from llmsim.schedulers.continuous import ContinuousBatching
 from llmsim.schedulers.faster_transformer import FasterTransformer
 from llmsim.schedulers.orca import Orca
+from llmsim.schedulers.rad import Rad
 from llmsim.schedulers.sarathi import Sarathi
 from llmsim.schedulers.simple_chunking import SimpleChunking
 from llmsim.schedulers.slai import Slai
@@ -41,6 +42,8 @@ POLICIES: dict[str, Callable[[], Scheduler]] = {
     "orca": lambda: Orca(max_num_seqs=6),
     "faster_transformer": lambda: FasterTransformer(max_num_seqs=6),
     "simple_chunking": lambda: SimpleChunking(chunk_size=256),
+    "rad": lambda: Rad(tile=16, chunk=64),
+    "rad_cycles": lambda: Rad(tile=16, chunk=64, prefills_per_cycle=5),
     "slai_fcfs": lambda: Slai(token_budget=256, order="fcfs", fixed_offset=True),
     "slai_dynamic": lambda: Slai(token_budget=256, memory_limit=0.8, user_priority=True),
 }
