@@ -7,9 +7,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 
 
-def data_dir(kind: str) -> Path:
-    """Folder of `kind` ("calibrations", "traces" or "experiments"): beside the package in a checkout, else in it."""
-    checkout = PACKAGE.parent
-    if (checkout / "pyproject.toml").is_file() and (checkout / kind).is_dir():
-        return checkout / kind
-    return PACKAGE / "_data" / kind
+def data_folders(kind: str) -> list[Path]:
+    """Folders that may hold `kind` ("calibrations" or "traces"); the first that has a file wins.
+
+    Without a pyproject.toml, such a folder beside an installed package is somebody else's.
+    """
+    checkout = [PACKAGE.parent / kind] if (PACKAGE.parent / "pyproject.toml").is_file() else []
+    return [folder for folder in (*checkout, PACKAGE / "_data" / kind) if folder.is_dir()]

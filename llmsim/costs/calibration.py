@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import llmsim
 from llmsim.costs.calibration_file import read_calibration
 from llmsim.costs.records import (
     Calibration,
@@ -19,6 +18,7 @@ from llmsim.costs.records import (
     LengthLimit,
     Provenance,
 )
+from llmsim.data import data_folders
 from llmsim.errors import CalibrationError, did_you_mean
 
 __all__ = [
@@ -69,18 +69,10 @@ def save(calibration: Calibration, path: str | Path) -> None:
     path.write_text(calibration.to_json(), encoding="utf-8")
 
 
-def data_folders() -> list[Path]:
-    """Folders that may hold shipped calibrations, the first of them wins."""
-    package = Path(llmsim.__file__).resolve().parent
-    # Without the pyproject.toml, a `calibrations` folder beside an installed package is somebody else's.
-    checkout = [package.parent / "calibrations"] if (package.parent / "pyproject.toml").is_file() else []
-    return [*checkout, package / "_data" / "calibrations"]
-
-
 def _shipped() -> dict[str, Path]:
     """Path of each shipped calibration by name."""
     found: dict[str, Path] = {}
-    for folder in data_folders():
+    for folder in data_folders("calibrations"):
         for path in sorted(folder.glob("*/*.json")):
             found.setdefault(f"{path.parent.name}/{path.stem}", path)
     return found

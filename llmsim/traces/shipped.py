@@ -4,27 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from llmsim.data import data_folders
 from llmsim.errors import TraceError, did_you_mean
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def folders() -> list[Path]:
-    """Folders that may hold shipped workloads, first choice first: a checkout's, then the wheel's."""
-    checkout = _PACKAGE.parent
-    found = [checkout / "traces"] if (checkout / "pyproject.toml").is_file() else []
-    found.append(_PACKAGE / "_data" / "traces")
-    return [folder for folder in found if folder.is_dir()]
 
 
 def names() -> list[str]:
     """Names of all shipped workloads, sorted."""
-    return sorted({file.stem for folder in folders() for file in folder.glob("*.json")})
+    return sorted({file.stem for folder in data_folders("traces") for file in folder.glob("*.json")})
 
 
 def find(name: str) -> Path:
     """File of the shipped workload called `name`; TraceError with a suggestion if there is none."""
-    for folder in folders():
+    for folder in data_folders("traces"):
         file = folder / f"{name}.json"
         if file.is_file():
             return file

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-import llmsim
+from llmsim import data
 from llmsim.batch import Work
 from llmsim.costs import calibration as library
 from llmsim.costs.box import StrictRange
@@ -190,7 +190,7 @@ def checkout(monkeypatch: pytest.MonkeyPatch, root: Path) -> Path:
     """Make the package lie in `root`; its folder."""
     package = root / "llmsim"
     package.mkdir(parents=True)
-    monkeypatch.setattr(llmsim, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(data, "PACKAGE", package)
     return package
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
+from llmsim import data
 from llmsim.errors import TraceError
 from llmsim.traces import shipped, twinfile
 from llmsim.traces.readers import read_trace
@@ -167,7 +168,7 @@ def test_shipped_names_are_found_in_a_checkout_and_in_a_wheel(
     (folder / "tiny-chat.json").write_text("{}")
     if layout == "checkout":
         (tmp_path / "pyproject.toml").write_text("")
-    monkeypatch.setattr(shipped, "_PACKAGE", package)
+    monkeypatch.setattr(data, "PACKAGE", package)
     assert shipped.find("tiny-chat") == shipped.resolve("tiny-chat") == folder / "tiny-chat.json"
     assert shipped.names() == ["tiny-chat"]
     with pytest.raises(
@@ -181,6 +182,6 @@ def test_a_folder_named_traces_beside_the_package_is_no_checkout(
 ) -> None:
     (tmp_path / "traces").mkdir()
     (tmp_path / "traces" / "x.json").write_text("{}")
-    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "llmsim")
+    monkeypatch.setattr(data, "PACKAGE", tmp_path / "llmsim")
     with pytest.raises(TraceError, match="no shipped workload"):
         shipped.find("x")
