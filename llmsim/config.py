@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ DEFINITIONS = ("vllm", "slai")
 
 def _at_least(minimum: float, **values: float | None) -> None:
     for name, value in values.items():
-        if value is not None and value < minimum:
+        if value is not None and not minimum <= value < math.inf:
             raise ConfigError(f"{name} must be at least {minimum:g} but got {value}")
 
 
@@ -88,8 +89,8 @@ class RunSpec:
 
     def __post_init__(self) -> None:
         _at_least(0, warmup_s=self.warmup_s, seed=self.seed)
-        if self.horizon_s is not None and self.horizon_s <= 0:
-            raise ConfigError(f"horizon_s must be above 0 but got {self.horizon_s}")
+        if self.horizon_s is not None and not 0 < self.horizon_s < math.inf:
+            raise ConfigError(f"horizon_s must be above 0 but got {self.horizon_s}; leave it out for no horizon")
         if self.definitions not in DEFINITIONS:
             raise ConfigError(f"definitions must be one of {', '.join(DEFINITIONS)} but got {self.definitions!r}")
 
@@ -104,16 +105,14 @@ def load_runs(
     """The runs that a YAML file describes, one for each of its `schedulers` (or for its `scheduler`).
 
     `overrides` are `a.b=c` lines applied last. `mapping` stands for what the file holds, where the caller has
-    read and changed it. Raises ConfigError, naming the file and the key.
+    read it (read_run) and changed it. Raises ConfigError, naming the file and the key.
     """
     where = "command line" if path is None else str(path)
     if mapping is None:
-        mapping = {} if path is None else read_yaml(path)
+        mapping = {} if path is None else read_run(path)
     mapping = copy.deepcopy(dict(mapping))
     for line in overrides:
         apply_override(mapping, line)
-    if path is not None:
-        _anchor_paths(mapping, Path(path).parent)
     schedulers = mapping.pop("schedulers", None)
     if schedulers is not None and "scheduler" in mapping:
         raise ConfigError(f"{where}: give scheduler or schedulers, not both")
@@ -131,6 +130,13 @@ def dump_run(spec: RunSpec) -> str:
     return yaml.safe_dump(strict.dump(spec), sort_keys=False, allow_unicode=True)
 
 
+def read_run(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file; paths of files beside it are made to hold from any working directory."""
+    mapping = read_yaml(path)
+    _anchor_paths(mapping, Path(path).parent)
+    return mapping
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; ConfigError for anything else, duplicate keys included."""
     try:
@@ -140,6 +146,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is no YAML: byte {error.start} is not UTF-8; save it as UTF-8") from error
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must hold a mapping (key: value lines) but holds {type(loaded).__name__}")
     return loaded
@@ -192,7 +200,11 @@ class _UniqueKeys(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue  # `<<: *other` is no key of its own
+        key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, list | dict):
+            raise yaml.MarkedYAMLError(problem=f"{key!r} cannot be a key", problem_mark=key_node.start_mark)
         if key in seen:
             raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
         seen.add(key)

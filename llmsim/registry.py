@@ -5,6 +5,7 @@ A policy in one line is `NAME[,option=value...]`, for instance `sarathi,chunk_si
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -75,8 +76,8 @@ def build(kind: str, choice: Any) -> Any:
         known = {f.name: f for f in dataclasses.fields(cls) if f.init}
         for key, value in options.items():
             if key not in known:
-                raise ConfigError(f"[{kind} {mapping['name']}] has no option {key!r}.{did_you_mean(key, known)}")
-            _check_type(kind, mapping["name"], known[key], value)
+                raise ConfigError(f"[{kind} {mapping['name']}] has no option {key!r}.{did_you_mean(str(key), known)}")
+            options[key] = _checked(kind, mapping["name"], known[key], value)
     try:
         return cls(**options)
     except TypeError as error:
@@ -97,20 +98,30 @@ def as_mapping(kind: str, choice: object) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"{kind} {choice!r}: {pair!r} is not option=value")
-        options[key.strip()] = yaml.safe_load(value)
+        key = key.strip()
+        if key in options:
+            raise ConfigError(f"{kind} {choice!r}: {key!r} is given twice")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{kind} {choice!r}: {value!r} is no value; write it as in YAML") from error
     return options
 
 
-def _check_type(kind: str, name: str, field: dataclasses.Field[Any], value: object) -> None:
-    """Plain types only: int is no bool, a float may be written as an int."""
-    declared = str(field.type)
+def _checked(kind: str, name: str, field: dataclasses.Field[Any], value: Any) -> Any:
+    """The value, if it has the declared plain type: int is no bool, a float may be written as an int or as 1e-3."""
+    declared = field.type.__name__ if isinstance(field.type, type) else str(field.type)
     allowed = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),)}
     parts = [part.strip() for part in declared.split("|")]
     if any(part not in allowed for part in parts):
-        return  # a policy's own type: its constructor judges
+        return value  # a policy's own type: its constructor judges
     kinds = tuple(k for part in parts for k in allowed[part])
+    if isinstance(value, str) and float in kinds and str not in kinds:
+        with contextlib.suppress(ValueError):
+            return float(value)  # YAML 1.1 reads 1e-3 as text
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ConfigError(f"[{kind} {name}] {field.name} must be {declared} but got {value!r}")
+    return value
 
 
 def _load(kind: str, module_name: str) -> ModuleType:
@@ -118,6 +129,8 @@ def _load(kind: str, module_name: str) -> ModuleType:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{kind}: no module {error.name!r} (looking for {module_name!r})") from error
+    except Exception as error:
+        raise ConfigError(f"{kind}: {module_name!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _load_file(kind: str, path: Path) -> ModuleType:

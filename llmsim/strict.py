@@ -50,6 +50,8 @@ def dump(spec: Any) -> Any:
 
 def _convert(hint: Any, value: Any, where: str, at: str) -> Any:
     """The value as the annotation wants it: dataclasses are loaded, lists become tuples, ints floats."""
+    if hint is Any:
+        return value
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if value is None and type(None) in options:
         return None
@@ -63,7 +65,7 @@ def _convert(hint: Any, value: Any, where: str, at: str) -> Any:
                 items = enumerate(zip(kinds, value, strict=True))
                 return tuple(_convert(kind, item, where, f"{at}.{i}") for i, (kind, item) in items)
         if origin is dict and isinstance(value, dict):
-            return dict(value)
+            return {key: _convert(inner[1], item, where, f"{at}.{key}") for key, item in value.items()}
         if option is float and isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         if option is float and isinstance(value, str) and _is_number(value):

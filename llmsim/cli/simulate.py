@@ -75,9 +75,9 @@ def simulate(
 
 def _mapping(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """The YAML file (or nothing) with the command line's options laid over it."""
-    from llmsim.config import put, read_yaml
+    from llmsim.config import put, read_run
 
-    mapping: dict[str, Any] = {} if config is None else read_yaml(config)
+    mapping: dict[str, Any] = {} if config is None else read_run(config)
     for key, value in options.items():
         if value is not None:
             put(mapping, key, value)
