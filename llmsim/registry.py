@@ -136,7 +136,10 @@ def _load(kind: str, module_name: str) -> ModuleType:
 def _load_file(kind: str, path: Path) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"{kind}: no file {path} (in {Path.cwd()})")
-    name = f"llmsim_user_{path.stem}_{abs(hash(str(path.resolve())))}"
+    # One module a file and version of it: replicas share the class, and an edited file is read again.
+    name = f"llmsim_user_{path.stem}_{path.resolve()}_{path.stat().st_mtime_ns}".replace(".", "_")
+    if name in sys.modules:
+        return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -146,5 +149,6 @@ def _load_file(kind: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ConfigError(f"{kind}: {path} cannot be imported: {type(error).__name__}: {error}") from error
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"{kind}: {path} cannot be imported: {what}") from error
     return module

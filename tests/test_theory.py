@@ -1,0 +1,68 @@
+"""Closed forms of queueing theory: one slot is an M/G/1 queue, and Little's law holds of any run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from llmsim.costs.linear import Linear
+from llmsim.request import Request
+from llmsim.schedulers.orca import Orca
+from llmsim.schedulers.sarathi import Sarathi
+from tests.core.build import serve, workload
+
+SERVICE_S = 0.01
+PER_TOKEN_S = 1e-5
+
+
+def one_slot(rate: float, prompts: np.ndarray, seed: int) -> np.ndarray:
+    """Waiting times in seconds: Poisson arrivals, one request at a time, service 10 us a prompt token."""
+    rng = np.random.default_rng(seed)
+    arrivals = (np.cumsum(rng.exponential(1 / rate, len(prompts))) * 1e9).astype(np.int64).tolist()
+    requests = [
+        Request(i, arrival, prompt, 1)
+        for i, (arrival, prompt) in enumerate(zip(arrivals, prompts.tolist(), strict=True))
+    ]
+    serve(
+        requests,
+        lambda: Orca(max_num_seqs=1),
+        cost=Linear(constant=1e-9, per_token=PER_TOKEN_S),
+        num_blocks=10_000,
+        max_model_len=100_000,
+    )
+    return np.array([r.first_scheduled_ns - r.arrival_ns for r in requests]) / 1e9
+
+
+def mean_and_error(waits: np.ndarray, batches: int = 40) -> tuple[float, float]:
+    """Mean wait, and its standard error by batch means (neighbours wait alike)."""
+    means = waits[: len(waits) // batches * batches].reshape(batches, -1).mean(axis=1)
+    return float(means.mean()), float(means.std(ddof=1) / np.sqrt(batches))
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+def test_constant_service_waits_as_m_d_1(load):
+    prompts = np.full(40_000, round(SERVICE_S / PER_TOKEN_S))
+    wait, error = mean_and_error(one_slot(load / SERVICE_S, prompts, seed=1))
+    assert abs(wait - load * SERVICE_S / (2 * (1 - load))) < 3.5 * error
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+def test_exponential_service_waits_as_m_m_1(load):
+    rng = np.random.default_rng(2)
+    prompts = np.maximum(1, np.rint(rng.exponential(SERVICE_S / PER_TOKEN_S, 40_000))).astype(int)
+    wait, error = mean_and_error(one_slot(load / SERVICE_S, prompts, seed=3))
+    assert abs(wait - load * SERVICE_S / (1 - load)) < 3.5 * error
+    assert error < 0.1 * wait
+
+
+def test_littles_law_holds_of_any_run():
+    requests = workload(4, n=300, rate=5.0)
+    serve(requests, Sarathi, num_blocks=2000)
+    arrivals = np.array([r.arrival_ns for r in requests])
+    finishes = np.array([r.finish_ns for r in requests])
+    begin, end = arrivals.min(), finishes.max()
+    times = np.sort(np.concatenate([arrivals, finishes]))
+    steps = np.searchsorted(np.sort(arrivals), times, "right") - np.searchsorted(np.sort(finishes), times, "right")
+    mean_outstanding = float((steps[:-1] * np.diff(times)).sum() / (end - begin))
+    rate = len(requests) / (end - begin)
+    assert mean_outstanding == pytest.approx(rate * (finishes - arrivals).mean(), rel=1e-12)
