@@ -118,9 +118,9 @@ def load_runs(
         raise ConfigError(f"{where}: give scheduler or schedulers, not both")
     if schedulers is not None and (not isinstance(schedulers, list) or not schedulers):
         raise ConfigError(f"{where}: schedulers must be a list with at least one scheduler but got {schedulers!r}")
-    for required in ("workload", "calibration"):
+    for required, option in (("workload", "--trace"), ("calibration", "--calibration")):
         if required not in mapping:
-            raise ConfigError(f"{where}: {required!r} is missing; give it in the YAML file or as --{required}")
+            raise ConfigError(f"{where}: {required!r} is missing; give it in the YAML file or as {option}")
     variants = [{}] if schedulers is None else [{"scheduler": scheduler} for scheduler in schedulers]
     return [strict.load(RunSpec, {**mapping, **variant}, where) for variant in variants]
 

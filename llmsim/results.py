@@ -50,6 +50,9 @@ class Result:
     def warnings(self) -> list[str]:
         """What a reader must know before trusting the numbers, one sentence each; empty if nothing."""
         lines = list(self.summary.get("notes", []))
+        dropped = self.summary.get("requests", {}).get("dropped_from_trace") or {}
+        if dropped:
+            lines.append("left out of the trace: " + ", ".join(f"{n:,} rows ({why})" for why, n in dropped.items()))
         judged = self.summary.get("saturation", {})
         if judged.get("verdict") in ("near saturation", "overloaded"):
             lines.append(f"{judged['verdict']}: {judged['reason']}")

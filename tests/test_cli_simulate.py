@@ -108,6 +108,20 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_1(arguments, said):
     assert done.stderr.count("\n") == 1
 
 
+def test_rows_left_out_on_request_are_counted_and_said(tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_text("arrived_at,num_prefill_tokens,num_decode_tokens\n0,5,5\n1,-3,5\n2,9000,5\n3,7,7\n")
+    options = ["--trace", str(path), "--calibration", "rtx-6000-ada/mistral-7b"]
+    refused = run("simulate", *options)
+    assert refused.returncode == 1
+    assert "row 3, column 'num_prefill_tokens': '-3' is not positive" in refused.stderr
+    done = run("simulate", *options, "--on-bad", "drop", "--on-long", "drop", "--json")
+    (summary,) = json.loads(done.stdout)
+    assert summary["sent"] == 2
+    assert sum(summary["requests"]["dropped_from_trace"].values()) == 2
+    assert "left out of the trace: " in done.stderr
+
+
 def test_a_run_file_takes_options_over_its_own(tmp_path):
     path = tmp_path / "run.yaml"
     arrivals = "{kind: gamma, rate: 1, burstiness: 0.5}"

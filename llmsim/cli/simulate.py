@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmsim.cli.trace import Format, Map, column_map
+
 if TYPE_CHECKING:
     from llmsim.config import RunSpec
     from llmsim.results import Result
@@ -23,6 +25,12 @@ def simulate(
     scheduler: Annotated[
         list[str] | None,
         typer.Option(help="NAME[,option=value...] or file.py:Class; repeat to compare."),
+    ] = None,
+    format: Format = None,
+    map: Map = None,
+    on_bad: Annotated[str | None, typer.Option(help="Unusable rows of the trace: error (default), or drop.")] = None,
+    on_long: Annotated[
+        str | None, typer.Option(help="Prompts the model cannot take: error (default), drop or clip.")
     ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", "--request-rate", help="Poisson arrivals per second; inf: all at once.")
@@ -50,6 +58,10 @@ def simulate(
 
     options = {
         "workload.trace": trace,
+        "workload.format": format,
+        "workload.columns": column_map(map),
+        "workload.on_bad": on_bad,
+        "workload.on_long": on_long,
         "calibration": calibration,
         "workload.num_requests": num_requests,
         "seed": seed,

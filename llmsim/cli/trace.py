@@ -177,7 +177,7 @@ def synth(
     spec = WorkloadSpec(
         trace=trace,
         format=format,
-        columns=_columns(map),
+        columns=column_map(map),
         time_unit=time_unit,
         on_bad=on_bad,
         on_long=on_long,
@@ -212,10 +212,10 @@ def _load(
     path = shipped.resolve(trace)
     if twinfile.is_twin(files.read_bytes(path)):
         return twins.sample(twins.load_twin(path))
-    return readers.read_trace(path, format, _columns(map), on_bad, limit, time_unit, on_long)
+    return readers.read_trace(path, format, column_map(map), on_bad, limit, time_unit, on_long)
 
 
-def _columns(map: list[str] | None) -> dict[str, str] | None:
+def column_map(map: list[str] | None) -> dict[str, str] | None:
     """The column map of --map FIELD=COLUMN options."""
     from llmsim.errors import ConfigError
 
