@@ -9,6 +9,7 @@ import simpy
 from simpy.events import Event
 
 from llmsim.clock import Clock, Tick
+from llmsim.errors import StalledError
 from llmsim.schedulers.base import Scheduler
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from llmsim.kvcache import KVCache
     from llmsim.recorder import Recorder
     from llmsim.request import Request
+
+
+LIVELOCK = 20_000
+"""Preemptions in a row without a request finishing that count as going round in circles."""
 
 
 class Replica:
@@ -53,6 +58,7 @@ class Replica:
         self.stopped = False
         overridden = type(scheduler).executed is not Scheduler.executed
         self._executed = scheduler.executed if overridden else None
+        self._preempted_in_vain = 0
         self._idle: Event | None = None
         self._in_run = False
         self._heeds_arrivals = True
@@ -133,6 +139,13 @@ class Replica:
         return min(steady, batch.decodes.steps_to_finish())
 
     def _settle_losses(self, batch: Batch) -> None:
+        self._preempted_in_vain += len(batch.preempted)
+        if self._preempted_in_vain > LIVELOCK:
+            raise StalledError(
+                f"{LIVELOCK} preemptions without a request finishing, the last of request {batch.preempted[-1].id}: "
+                f"{type(self.scheduler).__name__} goes round in circles on {self.kv.num_blocks} KV blocks; raise "
+                "engine.num_blocks, or admit fewer requests (max_num_seqs)"
+            )
         if self.regenerate_output:
             for request in batch.preempted:
                 request.output_target = request.generated + request.output_tokens
@@ -190,6 +203,7 @@ class Replica:
 
     def _finish(self, request: Request, end: int) -> None:
         request.finish_ns = end
+        self._preempted_in_vain = 0
         self.scheduler.finished(request)
         if self.on_finish is not None:
             self.on_finish(request)

@@ -14,6 +14,7 @@ from llmsim.request import NEVER
 from llmsim.schedulers.base import Scheduler
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.sarathi import Sarathi
+from llmsim.schedulers.slai import Slai
 from tests.core.build import POLICIES, GridCost, serve, workload
 from tests.core.observe import Batches, requests_of
 
@@ -81,6 +82,20 @@ class Refuser(Scheduler):
 def test_requests_that_nobody_serves_are_an_error_not_a_shorter_table():
     with pytest.raises(StalledError, match="2 of 2 requests can never be served; the first is id 0"):
         serve(requests_of([(0, 10, 5), (5, 10, 5)]), Refuser)
+
+
+def test_a_policy_that_goes_round_in_circles_is_an_error_not_a_hang():
+    """SLAI's decodes preempt themselves: two that fill a tiny cache, in the engine without a token a prompt."""
+    requests = requests_of([(0, 240, 300), (0, 240, 300)] * 2)
+    with pytest.raises(StalledError, match="20000 preemptions without a request finishing"):
+        serve(
+            requests,
+            lambda: Slai(order="fcfs"),
+            num_blocks=40,
+            first_token_at_prefill_end=False,
+            regenerate_output=True,
+            max_model_len=600,
+        )
 
 
 class Grabber(Scheduler):
