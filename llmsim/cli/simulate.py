@@ -24,7 +24,7 @@ def simulate(
     calibration: Annotated[str | None, typer.Option(help="Batch-time model: device/model, or a file.")] = None,
     scheduler: Annotated[
         list[str] | None,
-        typer.Option(help="NAME[,option=value...] or file.py:Class; repeat to compare."),
+        typer.Option(help="NAME[,option=value...] (sarathi, vllm_v1, slai, ...) or file.py:Class; repeat to compare."),
     ] = None,
     format: Format = None,
     map: Map = None,
