@@ -129,7 +129,7 @@ def beyond_calibration(results: Sequence[Result]) -> str:
     if not boxes:
         return ""
     shares = sorted(box["share_outside_box"] for box in boxes)
-    share = f"{shares[0]:.1%}" if shares[0] == shares[-1] else f"{shares[0]:.1%} to {shares[-1]:.1%}"
+    share = " to ".join(dict.fromkeys((f"{shares[0]:.1%}", f"{shares[-1]:.1%}")))
     worst: dict[str, dict[str, Any]] = {}
     for violation in (v for box in boxes for v in box["violations"]):
         known = worst.setdefault(f"{violation['quantity']} {violation['side']}", violation)
