@@ -22,9 +22,11 @@ LEVELS = [
     {"recorder", "routers", "clock"},
     {"replica"},
     {"cluster", "metrics", "config", "profiling"},
-    {"registry", "tabulate", "tables", "provenance"},
+    {"registry", "tabulate", "tables", "provenance", "theory"},
     {"results", "testing"},
-    {"simulation"},
+    {"simulation", "plots"},
+    {"sweep", "report"},
+    {"capacity", "experiment"},
     {"bench", "cli"},
 ]
 """Parts of the package from the bottom up: a part imports, when it runs, only from its own level or below."""
@@ -34,7 +36,7 @@ ONLY_IN = {
     "typer": {"cli"},
     "rich": {"cli"},
     "sklearn": {"profiling"},
-    "plotly": set(),
+    "plotly": {"plots"},
     "torch": set(),
     "flashinfer": set(),
 }

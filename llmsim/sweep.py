@@ -1,0 +1,97 @@
+"""Many runs at once: cases in, one measured value a case out, in order, on any concurrent.futures.Executor.
+
+`workers(n)` gives processes that need no `if __name__ == "__main__"` and take policies and functions written in a
+notebook cell. Traces travel by path, results as what `measure` makes of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llmsim.errors import ConfigError
+from llmsim.simulation import simulate
+
+if TYPE_CHECKING:
+    from llmsim.config import RunSpec
+    from llmsim.results import Result
+
+T = TypeVar("T")
+
+Progress = Callable[[int, int], None]
+"""Called with (runs done, runs in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run: a spec, and optionally a policy object in place of the spec's scheduler."""
+
+    spec: RunSpec
+    scheduler: Any = None
+
+
+def summary_of(result: Result) -> dict[str, Any]:
+    """The default measure: the run's summary."""
+    return result.summary
+
+
+def run_many(
+    cases: Sequence[RunSpec | Case],
+    measure: Callable[[Result], T] = summary_of,  # type: ignore[assignment]
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> list[T]:
+    """`measure(simulate(case))` of every case, in the order of the cases; one after the other without an executor.
+
+    Cases with the same workload and seed serve the very same requests. The first error ends the sweep and is
+    raised; runs that have not begun are cancelled.
+    """
+    todo = [case if isinstance(case, Case) else Case(case) for case in cases]
+    if executor is None:
+        values = []
+        for case in todo:
+            values.append(_run(case, measure))
+            if progress is not None:
+                progress(len(values), len(todo))
+        return values
+    futures = [executor.submit(_run, case, measure) for case in todo]
+    try:
+        for done, future in enumerate(as_completed(futures), 1):
+            future.result()
+            if progress is not None:
+                progress(done, len(futures))
+    finally:
+        for future in futures:
+            future.cancel()
+    return [future.result() for future in futures]
+
+
+def _run(case: Case, measure: Callable[[Result], T]) -> T:
+    return measure(simulate(case.spec, scheduler=case.scheduler))
+
+
+@contextmanager
+def workers(count: int | None = None) -> Iterator[Executor | None]:
+    """`count` worker processes for the length of a `with` block (None: one a core); None if one is enough.
+
+    Raises ConfigError for a count below 1.
+    """
+    if count is None:
+        count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if count < 1:
+        raise ConfigError(f"workers must be at least 1 but got {count}")
+    if count == 1:
+        yield None
+        return
+    from loky import ProcessPoolExecutor
+
+    executor = ProcessPoolExecutor(max_workers=count)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)
