@@ -83,10 +83,19 @@ class Batch(Work):
     Prefill chunks stand in the parallel lists `prefills` and `chunks`. Decodes are either every member of
     the `decodes` set, or the requests listed one by one in `decode_list`, or both. `preempted` and `rejected`
     hold the requests that lost their KV, or were dropped (`request.rejected` says why), while it was formed at
-    `formed_ns`.
+    `formed_ns`; `lost_tokens` are the computed tokens that the preempted must compute again.
     """
 
-    __slots__ = ("chunks", "decode_list", "decodes", "formed_ns", "preempted", "prefills", "rejected")
+    __slots__ = (
+        "chunks",
+        "decode_list",
+        "decodes",
+        "formed_ns",
+        "lost_tokens",
+        "preempted",
+        "prefills",
+        "rejected",
+    )
 
     def __init__(self, formed_ns: int) -> None:  # once an iteration: sums set here, not by Work.__init__
         self.formed_ns = formed_ns
@@ -102,6 +111,7 @@ class Batch(Work):
         self.decode_list: list[Request] | tuple[()] = ()
         self.preempted: Sequence[Request] = NOBODY
         self.rejected: Sequence[Request] = NOBODY
+        self.lost_tokens = 0
 
     def add_prefill(self, request: Request, tokens: int) -> None:
         """Compute the next `tokens` of the request's prompt."""
@@ -112,6 +122,18 @@ class Batch(Work):
         self.prefill_seqs += 1
         self.prefill_context += past
         self.prefill_attention += tokens * past + tokens * (tokens + 1) // 2
+
+    def pad_prefills(self) -> None:
+        """Price every prompt of the batch as long as its longest, as a rectangular batch without packing runs."""
+        longest = max(self.chunks)
+        padded = len(self.chunks) * longest
+        self.prefill_attention += sum(longest * (longest + 1) // 2 - n * (n + 1) // 2 for n in self.chunks)
+        self.prefill_tokens = padded
+
+    def pad_decodes(self, sequences: int, context: int) -> None:
+        """Price `sequences` sequences that are done, of `context` tokens in all, as decodes nobody reads."""
+        self.decode_tokens += sequences
+        self.decode_context += context
 
     def add_decode(self, request: Request) -> None:
         """One output token of a request that is in no DecodeSet."""

@@ -18,6 +18,7 @@ from llmsim.routers.base import ReplicaView
 from llmsim.units import to_seconds
 
 if TYPE_CHECKING:
+    from llmsim.costs.base import CostModel
     from llmsim.executors.base import Executor
     from llmsim.kvcache import KVCache
     from llmsim.recorder import Recorder
@@ -59,8 +60,11 @@ class Cluster:
         macro: bool = True,
         first_token_at_prefill_end: bool = True,
         regenerate_output: bool = False,
+        startup_ns: int = 0,
+        cost: CostModel | None = None,
     ) -> Replica:
-        """A replica around a scheduler that is bound to `kv` already. Switches as in Replica."""
+        """A replica around a scheduler that is bound to `kv` already. Switches as in Replica; `cost` is what
+        routers may price work with."""
         replica = Replica(
             self.env,
             scheduler,
@@ -70,9 +74,10 @@ class Cluster:
             macro=macro,
             first_token_at_prefill_end=first_token_at_prefill_end,
             regenerate_output=regenerate_output,
+            startup_ns=startup_ns,
             on_finish=self._on_finish,
         )
-        self._views.append(ReplicaView(len(self.replicas), replica))
+        self._views.append(ReplicaView(len(self.replicas), replica, cost))
         self.replicas.append(replica)
         return replica
 
@@ -129,6 +134,8 @@ class Cluster:
 
     def _on_finish(self, request: Request) -> None:
         self._done += 1
+        if not request.rejected:
+            self.router.answered(request)
         if self._progress is not None and self._done * 100 // self._total > (self._done - 1) * 100 // self._total:
             self._progress(self._done, self._total)
         following = next(self._backlog, None)

@@ -34,7 +34,8 @@ class EngineSpec:
 
     `watermark` is the share of blocks kept free at admission. `first_token_at_prefill_end` and
     `preempted_request_regenerates_output` are the semantics of vLLM (true, false) or of SLAI and Sarathi's
-    OSDI branch (false, true). `host_overhead_s` seconds are added to every iteration.
+    OSDI branch (false, true). `host_overhead_s` seconds are added to every iteration. The engine forms no batch in
+    the first `startup_lag_s` seconds, though requests arrive (SLAI's driver hands 16,384 over before it starts).
     """
 
     block_size: int | None = None
@@ -44,23 +45,50 @@ class EngineSpec:
     first_token_at_prefill_end: bool = True
     preempted_request_regenerates_output: bool = False
     host_overhead_s: float | None = None
+    startup_lag_s: float = 0.0
 
     def __post_init__(self) -> None:
         _at_least(1, block_size=self.block_size, num_blocks=self.num_blocks, max_model_len=self.max_model_len)
-        _at_least(0, host_overhead_s=self.host_overhead_s)
+        _at_least(0, host_overhead_s=self.host_overhead_s, startup_lag_s=self.startup_lag_s)
         if not 0 <= self.watermark < 1:
             raise ConfigError(f"watermark is a share and must be in [0, 1) but got {self.watermark}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterSpec:
-    """How many replicas, and who sends requests to them."""
+class GroupSpec:
+    """Replicas of a kind; what is None is as in the run (calibration, scheduler, engine)."""
 
     replicas: int = 1
-    router: str | dict[str, Any] = "round_robin"
+    calibration: str | None = None
+    scheduler: str | dict[str, Any] | None = None
+    engine: EngineSpec | None = None
 
     def __post_init__(self) -> None:
         _at_least(1, replicas=self.replicas)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """How many replicas, of which kinds, and who sends requests to them.
+
+    Either `replicas` equal ones, or `groups`: replicas are numbered group by group. All engines of a cluster must
+    have the same semantics (`first_token_at_prefill_end`, `preempted_request_regenerates_output`).
+    """
+
+    replicas: int = 1
+    router: str | dict[str, Any] = "round_robin"
+    groups: tuple[GroupSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        _at_least(1, replicas=self.replicas)
+        object.__setattr__(self, "groups", tuple(self.groups))
+        total = sum(group.replicas for group in self.groups)
+        if self.groups and self.replicas not in (1, total):
+            raise ConfigError(
+                f"cluster: groups hold {total} replicas but replicas is {self.replicas}; leave replicas out"
+            )
+        if self.groups:
+            object.__setattr__(self, "replicas", total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +119,23 @@ class RunSpec:
         _at_least(0, warmup_s=self.warmup_s, seed=self.seed)
         if self.horizon_s is not None and not 0 < self.horizon_s < math.inf:
             raise ConfigError(f"horizon_s must be above 0 but got {self.horizon_s}; leave it out for no horizon")
+        for group in self.cluster.groups:
+            _same_semantics(self.engine, group.engine)
         if self.definitions not in DEFINITIONS:
             raise ConfigError(f"definitions must be one of {', '.join(DEFINITIONS)} but got {self.definitions!r}")
 
     def replace(self, **changes: Any) -> RunSpec:
         """A copy with other fields."""
         return dataclasses.replace(self, **changes)
+
+
+def _same_semantics(engine: EngineSpec, other: EngineSpec | None) -> None:
+    for name in ("first_token_at_prefill_end", "preempted_request_regenerates_output"):
+        if other is not None and getattr(engine, name) != getattr(other, name):
+            raise ConfigError(
+                f"cluster.groups: engine.{name} must be the same in all groups, as it decides what a token is, but "
+                f"got {getattr(other, name)} where the run has {getattr(engine, name)}"
+            )
 
 
 def load_runs(
@@ -187,8 +226,11 @@ def _index(part: str, length: int, key: str) -> int:
 
 def _anchor_paths(mapping: dict[str, Any], folder: Path) -> None:
     """Paths in a YAML file are relative to it where such a file exists; else to the working directory."""
-    workload = mapping.get("workload")
-    for holder, key in ((workload, "trace"), (mapping, "calibration")):
+    cluster = mapping.get("cluster")
+    groups = cluster.get("groups") if isinstance(cluster, dict) else None
+    holders = [(mapping.get("workload"), "trace"), (mapping, "calibration")]
+    holders += [(group, "calibration") for group in groups] if isinstance(groups, list) else []
+    for holder, key in holders:
         if isinstance(holder, dict) and isinstance(holder.get(key), str) and (folder / holder[key]).is_file():
             holder[key] = str(folder / holder[key])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +21,23 @@ LIBRARIES = ("llmsim", "numpy", "pandas", "pyarrow", "simpy")
 
 
 def manifest(
-    spec: RunSpec, workload: Workload, calibration: Calibration, timing: Mapping[str, float]
+    spec: RunSpec, workload: Workload, calibrations: Sequence[Calibration], timing: Mapping[str, float]
 ) -> dict[str, Any]:
     """What meta.json holds: everything about the run that is no result, wall times included."""
+    used = [
+        {
+            "name": calibration.name,
+            "sha256": hashlib.sha256(calibration.to_json().encode()).hexdigest(),
+            "source": calibration.provenance.source,
+        }
+        for calibration in {calibration.name: calibration for calibration in calibrations}.values()
+    ]
     return {
         "config": dump_run(spec),
         "seed": spec.seed,
         "workload": dict(workload.description),
-        "calibration": {
-            "name": calibration.name,
-            "sha256": hashlib.sha256(calibration.to_json().encode()).hexdigest(),
-            "source": calibration.provenance.source,
-        },
+        "calibration": used[0],
+        **({"calibrations": used} if len(used) > 1 else {}),
         "git": git_state(),
         "versions": versions(),
         "python": platform.python_version(),

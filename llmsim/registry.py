@@ -23,6 +23,7 @@ from llmsim.errors import ConfigError, did_you_mean
 BUILT_IN: dict[str, dict[str, str]] = {
     "scheduler": {
         "faster_transformer": "llmsim.schedulers.faster_transformer:FasterTransformer",
+        "niyama": "llmsim.schedulers.niyama:Niyama",
         "orca": "llmsim.schedulers.orca:Orca",
         "rad": "llmsim.schedulers.rad:Rad",
         "sarathi": "llmsim.schedulers.sarathi:Sarathi",
@@ -32,6 +33,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vllm_v1": "llmsim.schedulers.vllm_v1:VllmV1",
     },
     "router": {
+        "least_requests": "llmsim.routers.least_requests:LeastRequests",
+        "least_tokens": "llmsim.routers.least_tokens:LeastTokens",
+        "least_work": "llmsim.routers.least_work:LeastWork",
+        "most_free_kv": "llmsim.routers.most_free_kv:MostFreeKv",
+        "power_of_two": "llmsim.routers.power_of_two:PowerOfTwo",
         "random": "llmsim.routers.random:RandomRouter",
         "round_robin": "llmsim.routers.round_robin:RoundRobin",
     },

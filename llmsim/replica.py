@@ -30,7 +30,8 @@ class Replica:
     `macro` lets a decode-only batch that nothing can change run as one event. The switches of the engine's
     semantics: `first_token_at_prefill_end` (vLLM, Niyama: the iteration that completes a prompt emits token 1;
     false in SLAI and Sarathi's OSDI branch), `regenerate_output` (those two again: a preempted request emits
-    all its output tokens anew). `on_finish` is called for every request that finishes or is rejected.
+    all its output tokens anew). No batch is formed before `startup_ns`. `on_finish` is called for every request
+    that finishes or is rejected.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Replica:
         macro: bool = True,
         first_token_at_prefill_end: bool = True,
         regenerate_output: bool = False,
+        startup_ns: int = 0,
         on_finish: Callable[[Request], None] | None = None,
     ) -> None:
         self.env = env
@@ -56,6 +58,18 @@ class Replica:
         self.regenerate_output = regenerate_output
         self.on_finish = on_finish
         self.stopped = False
+        self.startup_ns = startup_ns
+        self.outstanding = 0
+        """Requests submitted and neither finished nor rejected."""
+        self.prefill_left = 0
+        """Tokens that outstanding requests still have to compute before they decode, at the last commit."""
+        self.generated = 0
+        """Output tokens that outstanding requests have emitted, at the last commit."""
+        self._answers_together = scheduler.answers_together
+        self._held: list[Request] = []
+        """Requests that are done and answered with the rest of their batch."""
+        self.flight: tuple[Batch, Sequence[int]] | None = None
+        """The run of several iterations under way, and their ends."""
         overridden = type(scheduler).executed is not Scheduler.executed
         self._executed = scheduler.executed if overridden else None
         self._preempted_in_vain = 0
@@ -77,6 +91,8 @@ class Replica:
             if self.on_finish is not None:
                 self.on_finish(request)
             return
+        self.outstanding += 1
+        self.prefill_left += request.prefill_tokens
         self.scheduler.add(request)
         if self._in_run and not self._heeds_arrivals:
             self._joined_queue_ns.append(self.env.now)
@@ -98,6 +114,8 @@ class Replica:
 
     def _run(self) -> Generator[Event, None, None]:
         env, scheduler, executor = self.env, self.scheduler, self.executor
+        if self.startup_ns:
+            yield Tick(env, self.startup_ns)
         now = env.now
         while not self.stopped:
             batch = scheduler.schedule(now)
@@ -107,11 +125,12 @@ class Replica:
                 if batch.preempted:
                     continue  # their blocks are free now: the next batch is not empty
                 self._idle = env.event()
+                self._set_alarm(now)
                 yield self._idle
                 now = env.now
                 yield Tick(env, now)  # let the other arrivals of the same instant in
                 continue
-            waiting = len(scheduler.waiting)
+            waiting = scheduler.queued
             iterations = self._repetitions(batch) if self.macro else 1
             ends = executor.execute(batch, now, iterations)
             end = ends[-1]
@@ -119,15 +138,29 @@ class Replica:
                 yield Tick(env, end)
             else:
                 self._in_run, self._heeds_arrivals = True, scheduler.heeds_arrivals(batch)
+                self.flight = batch, ends
                 try:
                     yield Tick(env, end)
                     self._in_run = False
                 except simpy.Interrupt:  # an arrival: the iteration in flight completes, the rest is dropped
                     ends = executor.truncate(ends, env.now)
                     end = ends[-1]
+                    self.flight = batch, ends
                     yield Tick(env, end)
+                self.flight = None
             self._commit(batch, now, ends, end, waiting)
             now = end
+
+    def _set_alarm(self, now: int) -> None:
+        """Wake up when the policy wants to be asked again, unless an arrival comes first."""
+        at = self.scheduler.wake_at(now)
+        if at is None:
+            return
+        assert at > now, f"{type(self.scheduler).__name__} wants to be woken at {at} ns, but it is {now} ns"
+        idle = self._idle
+        alarm = self.env.timeout(at - now)
+        assert alarm.callbacks is not None
+        alarm.callbacks.append(lambda _: self._wake() if self._idle is idle else None)
 
     def _repetitions(self, batch: Batch) -> int:
         """Iterations of this batch until the policy may decide otherwise or somebody finishes."""
@@ -139,6 +172,10 @@ class Replica:
         return min(steady, batch.decodes.steps_to_finish())
 
     def _settle_losses(self, batch: Batch) -> None:
+        self.prefill_left += batch.lost_tokens
+        for request in batch.rejected:
+            self.prefill_left -= request.remaining_prefill
+            self._leave(request)
         self._preempted_in_vain += len(batch.preempted)
         if self._preempted_in_vain > LIVELOCK:
             raise StalledError(
@@ -166,6 +203,7 @@ class Replica:
         if decodes is not None:
             if count > 1:
                 self.kv.take(decodes.growth(1, count - 1))
+            self.generated += decodes.size * count
             for request in decodes.advance(count):
                 self._finish(request, last)
         for request in batch.decode_list:
@@ -178,6 +216,7 @@ class Replica:
                     request.first_scheduled_ns = start
                 request.chunks += count
                 request.computed += chunk * count
+                self.prefill_left -= chunk * count
                 if request.computed == request.prefill_tokens:
                     self._complete_prompt(request, iteration, last)
 
@@ -195,6 +234,7 @@ class Replica:
     def _emit(self, request: Request, iteration: int) -> None:
         """One output token outside the DecodeSet, at the end of this iteration."""
         request.generated += 1
+        self.generated += 1
         ranges = request.token_ranges
         if ranges and ranges[-1] == -iteration:  # it emitted in the iteration before, too
             ranges[-1] = -(iteration + 1)
@@ -205,5 +245,21 @@ class Replica:
         request.finish_ns = end
         self._preempted_in_vain = 0
         self.scheduler.finished(request)
+        if not self._answers_together:
+            self._answer(request)
+            return
+        self._held.append(request)
+        if not self.scheduler.resident:
+            held, self._held = self._held, []
+            for done in held:
+                done.finish_ns = end
+                self._answer(done)
+
+    def _answer(self, request: Request) -> None:
+        self._leave(request)
         if self.on_finish is not None:
             self.on_finish(request)
+
+    def _leave(self, request: Request) -> None:
+        self.outstanding -= 1
+        self.generated -= request.generated

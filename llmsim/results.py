@@ -125,7 +125,9 @@ class Result:
 
 def beyond_calibration(results: Sequence[Result]) -> str:
     """One sentence on how far these runs (of one calibration) left what it was measured on; empty if they did not."""
-    boxes = [box for result in results if (box := result.summary.get("calibration", {})).get("iterations_outside_box")]
+    summaries = [result.summary for result in results]
+    reports = [r for s in summaries for r in s.get("calibrations", [s.get("calibration", {})])]
+    boxes = [box for box in reports if box.get("iterations_outside_box")]
     if not boxes:
         return ""
     shares = sorted(box["share_outside_box"] for box in boxes)
@@ -137,9 +139,10 @@ def beyond_calibration(results: Sequence[Result]) -> str:
             worst[f"{violation['quantity']} {violation['side']}"] = violation
     most = sorted(worst.values(), key=lambda v: -v["share_of_iterations"])[:3]
     what = ", ".join(f"{v['quantity']} {v['worst']:,} (measured {v['low']:,} to {v['high']:,})" for v in most)
+    names = sorted({box["name"] for box in boxes})
     return (
-        f"{share} of the iterations lie outside what the calibration {boxes[0]['name']} was measured on, so their "
-        f"times are extrapolated: {what}; `llmsim calibrations {boxes[0]['name']}` shows its sources"
+        f"{share} of the iterations lie outside what the calibration {' and '.join(names)} was measured on, so their "
+        f"times are extrapolated: {what}; `llmsim calibrations {names[0]}` shows its sources"
     )
 
 

@@ -5,10 +5,8 @@ It reads the workload and the calibration, and writes nothing.
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,41 +14,20 @@ import pandas as pd
 
 from llmsim import registry
 from llmsim.cluster import Cluster, Progress
-from llmsim.config import RunSpec
-from llmsim.costs.calibration import load_calibration
 from llmsim.costs.ranges import check_ranges, outside_box
-from llmsim.executors.simulated import SimulatedExecutor
-from llmsim.kvcache import KVCache
+from llmsim.kinds import kinds_of
 from llmsim.metrics import Definitions, parse_slo, request_metrics, summarize
 from llmsim.provenance import manifest
-from llmsim.recorder import Recorder
 from llmsim.results import Result
 from llmsim.tabulate import iteration_table, request_table, token_range_table
 from llmsim.traces.workload import build_workload
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
+    from llmsim.config import RunSpec
     from llmsim.costs.calibration import Calibration
     from llmsim.recorder import Observer
     from llmsim.traces.workload import Workload
-
-
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    """The engine's numbers once spec and calibration are put together."""
-
-    block_size: int
-    num_blocks: int
-    max_model_len: int
-
-    @classmethod
-    def of(cls, spec: RunSpec, calibration: Calibration) -> _Engine:
-        given, kv = spec.engine, calibration.kv
-        return cls(
-            given.block_size or kv.block_size,
-            given.num_blocks or kv.num_blocks,
-            given.max_model_len or calibration.max_model_len,
-        )
 
 
 class Tables(NamedTuple):
@@ -77,11 +54,10 @@ class Run:
         observer: Observer | None = None,
     ) -> None:
         self.spec = spec
-        self.calibration = _calibration(spec)
-        self.engine = _Engine.of(spec, self.calibration)
-        self.workload = workload or build_workload(spec.workload, spec.seed, self.engine.max_model_len)
+        self.kinds = kinds_of(spec, scheduler)
+        longest = min(kind.max_model_len for kind in self.kinds)  # any replica must be able to take any prompt
+        self.workload = workload or build_workload(spec.workload, spec.seed, longest)
         self.requests = self.workload.requests()
-        self.scheduler = scheduler or spec.scheduler
         self.cluster = self._cluster(observer)
 
     def _cluster(self, observer: Observer | None) -> Cluster:
@@ -91,21 +67,8 @@ class Run:
         stream = np.random.SeedSequence(spec.seed, spawn_key=(100,))
         router.bind(spec.cluster.replicas, np.random.default_rng(stream))
         cluster = Cluster(router)
-        for _ in range(spec.cluster.replicas):
-            policy = registry.build("scheduler", self.scheduler)
-            if policy is self.scheduler:
-                policy = copy.copy(policy)  # an object was given: replicas do not share it
-            kv = KVCache(self.engine.num_blocks, self.engine.block_size, spec.engine.watermark)
-            policy.bind(kv, self.engine.max_model_len)
-            cluster.add_replica(
-                policy,
-                SimulatedExecutor(self.calibration.cost_model(strict_range=spec.strict_range)),
-                kv,
-                Recorder(observer),
-                macro=not spec.step_by_step,
-                first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
-                regenerate_output=spec.engine.preempted_request_regenerates_output,
-            )
+        for kind in self.kinds:
+            kind.add_to(cluster, spec, observer)
         return cluster
 
     def serve(self, progress: Progress | None = None) -> None:
@@ -137,23 +100,41 @@ class Run:
     def summary(self, tables: Tables) -> dict[str, Any]:
         """Name and policy, every metric, and how far the calibration was stretched."""
         spec = self.spec
-        summary: dict[str, Any] = {"name": spec.name, "scheduler": scheduler_label(self.scheduler), "seed": spec.seed}
+        summary: dict[str, Any] = {"name": spec.name, "scheduler": self.label, "seed": spec.seed}
         summary |= summarize(
             *tables,
             definitions=self._definitions,
             slo=parse_slo(spec.slo) if spec.slo else None,
             warmup_s=spec.warmup_s,
             horizon_s=spec.horizon_s or 0,
-            kv_num_blocks=self.engine.num_blocks,
-            block_size=self.engine.block_size,
+            kv_num_blocks=[kind.num_blocks for kind in self.kinds for _ in range(kind.count)],
+            block_size=self.kinds[0].block_size,
             replicas=spec.cluster.replicas,
             closed_loop=self.workload.max_concurrency is not None,
             first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
         )
         summary["requests"]["not_sent"] = len(self.requests) - len(tables.requests)
         summary["requests"]["dropped_from_trace"] = dict(self.workload.dropped)
-        summary["calibration"] = range_report(self.calibration, tables.iterations)
+        reports = self._range_reports(tables.iterations)
+        summary["calibration"] = reports[0]
+        if len(reports) > 1:
+            summary["calibrations"] = reports
         return summary
+
+    @property
+    def label(self) -> str:
+        """The policies in one line: one, or those of the groups in order."""
+        return " + ".join(dict.fromkeys(scheduler_label(kind.scheduler) for kind in self.kinds))
+
+    def _range_reports(self, iterations: pd.DataFrame) -> list[dict[str, Any]]:
+        """One for each calibration of the cluster, over the iterations of its replicas."""
+        of_replica = [kind.calibration for kind in self.kinds for _ in range(kind.count)]
+        replica = iterations["replica"].to_numpy()
+        reports = []
+        for name in dict.fromkeys(calibration.name for calibration in of_replica):
+            members = [i for i, calibration in enumerate(of_replica) if calibration.name == name]
+            reports.append(range_report(of_replica[members[0]], iterations[np.isin(replica, members)]))
+        return reports
 
 
 def simulate(
@@ -182,23 +163,13 @@ def simulate(
         iterations=tables.iterations,
         token_ranges=tables.token_ranges,
         summary=summary,
-        manifest=manifest(spec, run.workload, run.calibration, timing),
+        manifest=manifest(spec, run.workload, [kind.calibration for kind in run.kinds], timing),
     )
 
 
 def compare(specs: Sequence[RunSpec], progress: Progress | None = None) -> list[Result]:
     """One result a spec; specs with the same workload and seed serve the very same requests."""
     return [simulate(spec, progress=progress) for spec in specs]
-
-
-def _calibration(spec: RunSpec) -> Calibration:
-    """The spec's calibration, with the host overhead that the spec gives, if it gives one."""
-    calibration = load_calibration(spec.calibration)
-    overhead = spec.engine.host_overhead_s
-    if overhead is None:
-        return calibration
-    host = replace(calibration.host_overhead, seconds=overhead, included_in_batch_times=overhead == 0)
-    return replace(calibration, host_overhead=host)
 
 
 def range_report(calibration: Calibration, iterations: pd.DataFrame) -> dict[str, Any]:

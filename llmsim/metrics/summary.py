@@ -55,7 +55,7 @@ def summarize(
     tbt_rule: TbtRule = "max",
     warmup_s: float = 0,
     horizon_s: float = 0,
-    kv_num_blocks: int | None = None,
+    kv_num_blocks: int | Sequence[int] | None = None,
     block_size: int | None = None,
     replicas: int = 1,
     closed_loop: bool = False,
@@ -66,7 +66,8 @@ def summarize(
 
     Latencies are those of finished requests that arrived at `warmup_s` (simulation clock) or later. Rates are
     per second of the span from then, or from the first arrival if that is later, to the last completion; with
-    a `horizon_s` (0: none) that cut requests off, to the horizon. `kv_num_blocks` is per replica.
+    a `horizon_s` (0: none) that cut requests off, to the horizon. `kv_num_blocks` is of each replica: one number,
+    or one for each.
     `closed_loop`: arrivals follow completions (--max-concurrency), so no saturation verdict is given.
     `first_token_at_prefill_end` matters to the 'slai' definitions only; None: judged from the tables.
     Raises ConfigError for unknown definitions, percentiles outside 0-100, or replicas < 1.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from llmsim.metrics.quantiles import Ints, weighted_percentiles
+from llmsim.metrics.quantiles import Floats, Ints, weighted_percentiles
 from llmsim.metrics.timeline import ints
 from llmsim.units import MILLISECOND
 
@@ -42,32 +44,40 @@ def busy_shares(iterations: pd.DataFrame, overlap_ns: Ints, span: Span) -> list[
 
 
 def kv_stats(
-    iterations: pd.DataFrame, overlap_ns: Ints, span: Span, num_blocks: int | None, block_size: int | None
-) -> Stats:
+    iterations: pd.DataFrame,
+    overlap_ns: Ints,
+    span: Span,
+    num_blocks: int | Sequence[int] | None,
+    block_size: int | None,
+) -> dict[str, Any]:
     """KV use of a replica: time-weighted mean and p99, and the maximum, in blocks and shares of `num_blocks`.
 
-    An idle replica holds nothing, so idle time counts as zero. Shares are None without `num_blocks`.
+    `num_blocks` is one number, or one for each replica. An idle replica holds nothing, so idle time counts as
+    zero. Shares are None without `num_blocks`.
     """
     used = ints(iterations, "kv_used_blocks")
+    sizes = [num_blocks] if isinstance(num_blocks, int) else list(num_blocks or ())
+    stats: dict[str, Any] = {
+        "num_blocks": sizes if len(set(sizes)) > 1 else sizes[0] if sizes else None,
+        "block_size": block_size,
+    }
+    mean, _, peak = _over_time(used, overlap_ns, span)
+    stats |= {"mean_used_blocks": mean, "max_used_blocks": int(peak)}
+    shares: tuple[float | None, float | None, float | None] = (None, None, None)
+    if sizes:
+        of_replica = np.broadcast_to(np.asarray(sizes, dtype=np.float64), span.replicas)
+        shares = _over_time(used / of_replica[ints(iterations, "replica")], overlap_ns, span)
+    return stats | dict(zip(("mean_share", "p99_share", "max_share"), shares, strict=True))
+
+
+def _over_time(used: Floats | Ints, overlap_ns: Ints, span: Span) -> tuple[float | None, float | None, float]:
+    """Time-weighted mean, p99 and the maximum of what iterations held, the replicas' idle time counted as 0."""
     idle = span.length_ns * span.replicas - int(overlap_ns.sum())
     values, weights = np.append(used, 0), np.append(overlap_ns, max(idle, 0))
     total = int(weights.sum())
     mean = float((values * weights.astype(np.float64)).sum()) / total if total else None
     p99 = float(weighted_percentiles(values, weights, [99])[0]) if total else None
-    peak = int(used[overlap_ns > 0].max(initial=0))
-
-    def share(blocks: float | None) -> float | None:
-        return None if blocks is None or not num_blocks else blocks / num_blocks
-
-    return {
-        "num_blocks": num_blocks,
-        "block_size": block_size,
-        "mean_used_blocks": mean,
-        "max_used_blocks": peak,
-        "mean_share": share(mean),
-        "p99_share": share(p99),
-        "max_share": share(peak),
-    }
+    return mean, p99, float(used[overlap_ns > 0].max(initial=0))
 
 
 def batch_stats(iterations: pd.DataFrame, overlap_ns: Ints, span: Span) -> Stats:

@@ -8,24 +8,82 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmsim.progress import Progress, progress
+
 if TYPE_CHECKING:
+    from llmsim.batch import Work
+    from llmsim.costs.base import CostModel
     from llmsim.replica import Replica
     from llmsim.request import Request
 
 
 class ReplicaView:
-    """What a router may know of a replica."""
+    """What a router may know of a replica: what a front end counts, and what an engine reports.
 
-    __slots__ = ("_replica", "index")
+    Every number is that of a step-by-step run at this instant, also in the middle of a macro-step. Nothing of it
+    depends on how long outputs will be.
+    """
 
-    def __init__(self, index: int, replica: Replica) -> None:
+    __slots__ = ("_cost", "_replica", "index")
+
+    def __init__(self, index: int, replica: Replica, cost: CostModel | None = None) -> None:
         self.index = index
         self._replica = replica
+        self._cost = cost
+
+    @property
+    def outstanding(self) -> int:
+        """Requests sent there and not answered yet."""
+        return self._replica.outstanding
 
     @property
     def waiting(self) -> int:
-        """Requests queued, holding no KV."""
-        return len(self._replica.scheduler.waiting)
+        """Of these, requests queued, holding no KV."""
+        return self._replica.scheduler.queued
+
+    @property
+    def running(self) -> int:
+        """Of these, requests that hold KV."""
+        return self._replica.scheduler.resident
+
+    @property
+    def num_blocks(self) -> int:
+        """KV blocks in all."""
+        return self._replica.kv.num_blocks
+
+    @property
+    def block_size(self) -> int:
+        """Tokens of a KV block."""
+        return self._replica.kv.block_size
+
+    @property
+    def free_blocks(self) -> int:
+        """KV blocks that nobody holds."""
+        return self._progress.free_blocks
+
+    @property
+    def prefill_tokens(self) -> int:
+        """Tokens that outstanding requests still have to compute before they decode."""
+        return self._progress.prefill_tokens
+
+    @property
+    def generated_tokens(self) -> int:
+        """Output tokens that outstanding requests have emitted so far."""
+        return self._progress.generated_tokens
+
+    @property
+    def prices_work(self) -> bool:
+        """Whether this replica has a batch-time model."""
+        return self._cost is not None
+
+    def seconds(self, work: Work) -> float:
+        """Seconds that an iteration of `work` takes on this replica, by its own calibration."""
+        assert self._cost is not None, "the replica has no batch-time model; test prices_work first"
+        return self._cost.seconds(work)
+
+    @property
+    def _progress(self) -> Progress:
+        return progress(self._replica, self._replica.env.now)
 
 
 class Router(ABC):
@@ -35,7 +93,21 @@ class Router(ABC):
         """Start a run over `replicas` replicas; `rng` is the run's stream for routing alone."""
         self.replicas = replicas
         self.rng = rng
+        self._last_sent = [-1] * replicas
+        self._sent = 0
 
     @abstractmethod
     def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
         """Index of the replica that takes the request."""
+
+    def answered(self, request: Request) -> None:  # noqa: B027  # a hook
+        """Hook: the request is answered, so its output length (`generated`) is known from now on."""
+
+    def least(self, loads: Sequence[float], indices: Sequence[int] | None = None) -> int:
+        """The index (of all, or of `indices`) with the least load; among equals the one served longest ago."""
+        chosen = min(
+            range(self.replicas) if indices is None else indices, key=lambda i: (loads[i], self._last_sent[i], i)
+        )
+        self._sent += 1
+        self._last_sent[chosen] = self._sent
+        return chosen

@@ -51,6 +51,8 @@ class Scheduler(ABC):
     max_model_len: int
     paged: bool = True
     """False for policies that reserve a request's whole KV at admission and never grow it."""
+    answers_together: bool = False
+    """True for policies without streaming: whoever is done is answered when nobody is left in the batch."""
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run on this cache. `max_model_len` is the longest prompt the model takes, in tokens."""
@@ -101,6 +103,18 @@ class Scheduler(ABC):
         """Requests that hold KV."""
         return len(self.prefilling) + self.decodes.size
 
+    @property
+    def queued(self) -> int:
+        """Requests that have arrived and hold no KV."""
+        return len(self.waiting)
+
+    def wake_at(self, now: int) -> int | None:
+        """After an empty batch: when to be asked again (int ns, later than `now`) even if nothing arrives.
+
+        None, the default: only an arrival can change the answer.
+        """
+        return None
+
     def reject_too_long(self, batch: Batch) -> bool:
         """Drop the head of `waiting` if preemptions made it longer than the model takes (the replica refuses
         arrivals that are too long itself)."""
@@ -124,7 +138,9 @@ class Scheduler(ABC):
         """Take the request's KV away and put it first in line; its prompt and outputs will be recomputed."""
         self.withdraw(request)
         self.kv.release(request)
+        left = request.prefill_tokens - request.computed
         request.prefill_tokens = request.prompt_tokens + request.generated
+        batch.lost_tokens += request.prefill_tokens - left
         request.computed = 0
         request.preemptions += 1
         self.waiting.appendleft(request)

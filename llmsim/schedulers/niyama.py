@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmsim.batch import Batch, Work
 from llmsim.errors import ConfigError
-from llmsim.schedulers.base import Scheduler, at_least
+from llmsim.schedulers.base import Scheduler, at_least, by_arrival
 from llmsim.units import SECOND
 
 if TYPE_CHECKING:
@@ -68,9 +68,14 @@ class Niyama(Scheduler):
     A request's tier indexes `tier_deadlines_s`: tier 0 is a deadline of the first token, higher tiers of the last, from
     which `output_len_pred` decodes of `execution_threshold_batched` seconds are taken. Modes: "fcfs", "edf" (deadline),
     "srpf" (shortest remaining prompt), "deadline" (deadline + `hybrid_prioritization_param` seconds a remaining token;
-    eager relegation; dynamic chunking) and "deadline_no_dynamic_chunking". `predictor` prices a Work in seconds.
-    Decodes are never preempted; the cache must not run out (SchedulerError, where the original crashes). The heap is
-    the original's: a key that changes inside it does not move its entry until it is taken out.
+    eager relegation; dynamic chunking) and "deadline_no_dynamic_chunking". `predictor` prices a Work in seconds; in a
+    run's YAML it is a calibration's name (or file), or "published".
+
+    Three faults of the original are mended unless their switch is on. `largest_slack_first`: where decodes exceed
+    `chunk_size`, the most urgent are left out, not the least. `stale_heap`: an entry whose remaining prompt shrinks
+    keeps its old place in the heap. `unchecked_memory`: memory is taken without asking, and a run whose cache is full
+    dies (SchedulerError). Mended, a prompt waits for room under the watermark, and where a decode lacks a block the
+    youngest decode is preempted.
     """
 
     chunk_size: int = 512
@@ -80,18 +85,31 @@ class Niyama(Scheduler):
     output_len_pred: int = 15
     hybrid_prioritization_param: float = 0.008
     tier_deadlines_s: tuple[float, ...] = (6.0, 600.0, 1800.0)
-    predictor: Callable[[Work], float] = field(default=published_predictor, repr=False)
+    predictor: Callable[[Work], float] | str = field(default="published", repr=False)
+    largest_slack_first: bool = False
+    stale_heap: bool = False
+    unchecked_memory: bool = False
 
     def __post_init__(self) -> None:
         at_least(1, chunk_size=self.chunk_size)
         if self.mode not in MODES:
             raise ConfigError(f"mode must be one of {', '.join(MODES)} but got {self.mode!r}")
         self.tier_deadlines_s = tuple(self.tier_deadlines_s)
+        if not self.tier_deadlines_s:
+            raise ConfigError("tier_deadlines_s needs at least one deadline in seconds but got none")
+        if isinstance(self.predictor, str):
+            if self.predictor != "published":
+                raise ConfigError(
+                    f"predictor must be 'published' or a function of a Work but got {self.predictor!r}; names of "
+                    "calibrations are looked up where a run is described (YAML, RunSpec), not by the policy"
+                )
+            self.predictor = published_predictor
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run."""
         super().bind(kv, max_model_len)
         self._heap: list[Entry] = []
+        self._served: list[Entry] = []
         self._running: list[Request] = []
         self._deadline_s: dict[int, float] = {}
         self._tokens_per_s = EMA_START_TOKENS_PER_S
@@ -104,10 +122,19 @@ class Niyama(Scheduler):
         """Requests that hold KV."""
         return len(self._running) + len(self.prefilling)
 
+    @property
+    def queued(self) -> int:
+        """Requests that hold no KV: arrived, or in the heap without a chunk yet."""
+        return len(self.waiting) + len(self._heap) + len(self._served) - len(self.prefilling)
+
     def schedule(self, now: int) -> Batch:
-        """Decodes, largest slack first; then prompts from the heap."""
+        """Decodes by slack; then prompts from the heap."""
         batch = Batch(now)
-        self._running.sort(key=lambda r: -self._slack_s(r, now))
+        for entry in self._served:  # their keys are settled now that their chunk has run
+            heappush(self._heap, entry)
+        self._served.clear()
+        sign = -1 if self.largest_slack_first else 1
+        self._running.sort(key=lambda r: (sign * self._slack_s(r, now), r.arrival_ns, r.id))
         self._take_arrivals(batch)
         slack = self._add_decodes(batch, now)
         limit = self.chunk_size - batch.decode_tokens
@@ -144,22 +171,38 @@ class Niyama(Scheduler):
         """Decodes up to `chunk_size` tokens; the least slack among them, in seconds."""
         slack = inf
         for request in self._running[: self.chunk_size]:
+            if not self.unchecked_memory and not self._make_room(request, batch):
+                continue
             self.kv.allocate(request, request.length)
             batch.add_decode(request)
             slack = min(slack, self._slack_s(request, now))
         return slack
+
+    def _make_room(self, request: Request, batch: Batch) -> bool:
+        """Free a block for the decode by preempting the youngest that this batch does not hold; False if it must go."""
+        while request in self._running and self.kv.blocks_for(request.length) - request.blocks > self.kv.free_blocks:
+            taken = {r.id for r in batch.decode_list}
+            self.preempt(max((r for r in self._running if r.id not in taken), key=by_arrival), batch)
+        return request in self._running
+
+    def withdraw(self, request: Request) -> None:
+        """Victims are decodes."""
+        self._running.remove(request)
 
     def _dynamic_limit(self, batch: Batch, slack: float) -> int:
         """Prompt tokens of the largest batch that the predictor finishes well within the slack."""
         low_memory = self.kv.free_blocks * self.kv.block_size // 32 < 1000
         candidates = CHUNKS_LOW_MEMORY if low_memory else CHUNKS
         context = self._heap[0].request.computed if self._heap else 0
+        predict = self.predictor
+        assert callable(predict)
         chosen, low, high = candidates[0], 0, len(candidates) - 1
         while low <= high and slack > 0:
             middle = (low + high) // 2
             prompt = candidates[middle] - batch.decode_tokens
-            work = Work(prompt, 1, context, 0, batch.decode_tokens, batch.decode_context)
-            if SAFETY * self.predictor(work) <= slack:
+            pairs = prompt * context + prompt * (prompt + 1) // 2
+            work = Work(prompt, 1, context, pairs, batch.decode_tokens, batch.decode_context)
+            if SAFETY * predict(work) <= slack:
                 chosen, low = candidates[middle], middle + 1
             else:
                 high = middle - 1
@@ -176,16 +219,24 @@ class Niyama(Scheduler):
                 heappush(heap, entry)
                 continue
             chunk = min(limit - batch.prefill_tokens, request.remaining_prefill)
-            if chunk < request.remaining_prefill:
+            blocked = chunk > 0 and not self.unchecked_memory and not self._fits(request, batch)
+            if blocked or chunk < request.remaining_prefill:
                 unfinished.append(entry)
-            if chunk <= 0:
+            if blocked or chunk <= 0:
                 break
             if not request.blocks:
                 self.kv.allocate(request, request.prefill_tokens)
                 self.prefilling.append(request)
             batch.add_prefill(request, chunk)
+        if not self.stale_heap:
+            self._served = unfinished
+            return
         for entry in unfinished:
             heappush(heap, entry)
+
+    def _fits(self, request: Request, batch: Batch) -> bool:
+        """Whether the prompt has its blocks or may take them; not in the batch that threw it out."""
+        return bool(request.blocks) or (self.kv.can_admit(request.prefill_tokens) and request not in batch.preempted)
 
     def _is_late(self, entry: Entry, now: int) -> bool:
         request = entry.request

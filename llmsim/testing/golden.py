@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +40,14 @@ if TYPE_CHECKING:
 
 SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
     "faster_transformer": FasterTransformer,
-    "niyama": Niyama,
+    "niyama": partial(Niyama, largest_slack_first=True, stale_heap=True, unchecked_memory=True),
     "orca": Orca,
     "sarathi": Sarathi,
     "simple_chunking": SimpleChunking,
     "slai": Slai,
     "vllm": VllmV0,
 }
-"""The originals' names and who stands for them here; parameters carry the originals' names."""
+"""The originals' names and who stands for them here, faults included; parameters carry the originals' names."""
 
 
 class GoldenCost(CostModel):

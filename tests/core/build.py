@@ -19,6 +19,7 @@ from llmsim.routers.round_robin import RoundRobin
 from llmsim.schedulers.base import Scheduler
 from llmsim.schedulers.continuous import ContinuousBatching
 from llmsim.schedulers.faster_transformer import FasterTransformer
+from llmsim.schedulers.niyama import Niyama
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.rad import Rad
 from llmsim.schedulers.sarathi import Sarathi
@@ -44,6 +45,9 @@ POLICIES: dict[str, Callable[[], Scheduler]] = {
     "simple_chunking": lambda: SimpleChunking(chunk_size=256),
     "rad": lambda: Rad(tile=16, chunk=64),
     "rad_cycles": lambda: Rad(tile=16, chunk=64, prefills_per_cycle=5),
+    "niyama_fcfs": lambda: Niyama(chunk_size=256, mode="fcfs"),
+    "niyama_deadline": lambda: Niyama(chunk_size=256, tier_deadlines_s=(2.0, 6.0)),
+    "niyama_srpf": lambda: Niyama(chunk_size=64, mode="srpf"),
     "slai_fcfs": lambda: Slai(token_budget=256, order="fcfs", fixed_offset=True),
     "slai_dynamic": lambda: Slai(token_budget=256, memory_limit=0.8, user_priority=True),
 }

@@ -1,0 +1,92 @@
+"""What the replicas of a run are made of: calibration, engine and policy of each kind, ready to be built."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmsim import registry
+from llmsim.costs.calibration import load_calibration
+from llmsim.executors.simulated import SimulatedExecutor
+from llmsim.kvcache import KVCache
+from llmsim.recorder import Recorder
+from llmsim.units import to_ns
+
+if TYPE_CHECKING:
+    from llmsim.cluster import Cluster
+    from llmsim.config import EngineSpec, RunSpec
+    from llmsim.costs.calibration import Calibration
+    from llmsim.recorder import Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`count` equal replicas: the engine's numbers once spec and calibration are put together."""
+
+    count: int
+    calibration: Calibration
+    engine: EngineSpec
+    scheduler: Any
+    block_size: int
+    num_blocks: int
+    max_model_len: int
+
+    @classmethod
+    def of(cls, count: int, calibration: str, engine: EngineSpec, scheduler: Any) -> Kind:
+        """Load the calibration; what the engine leaves open is the calibration's."""
+        loaded = _with_overhead(load_calibration(calibration), engine.host_overhead_s)
+        return cls(
+            count,
+            loaded,
+            engine,
+            scheduler,
+            engine.block_size or loaded.kv.block_size,
+            engine.num_blocks or loaded.kv.num_blocks,
+            engine.max_model_len or loaded.max_model_len,
+        )
+
+    def add_to(self, cluster: Cluster, spec: RunSpec, observer: Observer | None) -> None:
+        """Add the replicas to the cluster, each with a policy of its own."""
+        for _ in range(self.count):
+            policy = registry.build("scheduler", self.scheduler)
+            if policy is self.scheduler:
+                policy = copy.copy(policy)  # an object was given: replicas do not share it
+            cost = self.calibration.cost_model(strict_range=spec.strict_range)
+            kv = KVCache(self.num_blocks, self.block_size, self.engine.watermark)
+            policy.bind(kv, self.max_model_len)
+            cluster.add_replica(
+                policy,
+                SimulatedExecutor(cost),
+                kv,
+                Recorder(observer),
+                macro=not spec.step_by_step,
+                first_token_at_prefill_end=self.engine.first_token_at_prefill_end,
+                regenerate_output=self.engine.preempted_request_regenerates_output,
+                startup_ns=to_ns(self.engine.startup_lag_s),
+                cost=self.calibration.cost_model(),  # estimates need not stay inside the box
+            )
+
+
+def kinds_of(spec: RunSpec, scheduler: Any = None) -> list[Kind]:
+    """The kinds of a run, in the order of its replicas; `scheduler` (if given) replaces every policy."""
+    groups = spec.cluster.groups
+    if not groups:
+        return [Kind.of(spec.cluster.replicas, spec.calibration, spec.engine, scheduler or spec.scheduler)]
+    return [
+        Kind.of(
+            group.replicas,
+            group.calibration or spec.calibration,
+            group.engine or spec.engine,
+            scheduler or group.scheduler or spec.scheduler,
+        )
+        for group in groups
+    ]
+
+
+def _with_overhead(calibration: Calibration, overhead_s: float | None) -> Calibration:
+    """The calibration, with the host overhead that the spec gives, if it gives one."""
+    if overhead_s is None:
+        return calibration
+    host = replace(calibration.host_overhead, seconds=overhead_s, included_in_batch_times=overhead_s == 0)
+    return replace(calibration, host_overhead=host)

@@ -1,0 +1,21 @@
+"""Least outstanding requests: the replica with the fewest unanswered requests, queued or running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmsim.routers.base import ReplicaView, Router
+
+if TYPE_CHECKING:
+    from llmsim.request import Request
+
+
+@dataclass
+class LeastRequests(Router):
+    """Join the shortest queue, what runs included; equal ones take turns."""
+
+    def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
+        """The replica with the fewest outstanding requests."""
+        return self.least([view.outstanding for view in replicas])

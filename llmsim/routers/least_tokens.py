@@ -1,0 +1,22 @@
+"""Least outstanding tokens: prompt tokens to compute plus output tokens expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmsim.routers.base import ReplicaView
+from llmsim.routers.outputs import ExpectsOutputs
+
+if TYPE_CHECKING:
+    from llmsim.request import Request
+
+
+@dataclass
+class LeastTokens(ExpectsOutputs):
+    """The replica with the fewest tokens left to run; outputs count as ExpectsOutputs expects them."""
+
+    def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
+        """The replica with the fewest prompt and expected output tokens outstanding."""
+        return self.least([view.prefill_tokens + self.decode_tokens(view) for view in replicas])

@@ -1,0 +1,52 @@
+"""Least expected work: outstanding tokens as seconds, priced by each replica's own calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmsim.batch import Work
+from llmsim.errors import ConfigError
+from llmsim.routers.base import ReplicaView
+from llmsim.routers.outputs import ExpectsOutputs
+
+if TYPE_CHECKING:
+    from llmsim.request import Request
+
+
+@dataclass
+class LeastWork(ExpectsOutputs):
+    """The replica that would be done first with what it has and the request.
+
+    Prompt tokens are priced as chunks of `chunk_tokens` in the middle of a prompt like this one, expected output
+    tokens as decodes of `decode_batch` sequences at the length expected half-way; so a constant and a floor of the
+    model are shared as in a busy engine. This is an estimate for comparing replicas, not a forecast of latency.
+    """
+
+    chunk_tokens: int = 512
+    decode_batch: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("chunk_tokens", "decode_batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1 but got {getattr(self, name)}")
+
+    def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
+        """The replica with the least expected seconds of work once it has this request."""
+        if not all(view.prices_work for view in replicas):
+            raise ConfigError("least_work needs a batch-time model for every replica; use least_tokens instead")
+        return self.least([self._seconds(view, request.prompt_tokens) for view in replicas])
+
+    def _seconds(self, view: ReplicaView, prompt: int) -> float:
+        outputs = self.output_tokens
+        prefill = view.prefill_tokens + prompt
+        decode = self.decode_tokens(view) + outputs
+        chunk, batch = self.chunk_tokens, self.decode_batch
+        past = prompt // 2
+        pairs = chunk * past + chunk * (chunk + 1) // 2
+        context = batch * (prompt + int(outputs / 2))
+        per_prompt_token = view.seconds(Work(chunk, 1, past, pairs)) / chunk
+        per_output_token = view.seconds(Work(decode_tokens=batch, decode_context=context)) / batch
+        return prefill * per_prompt_token + decode * per_output_token
