@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class Kind:
     def add_to(self, cluster: Cluster, spec: RunSpec, observer: Observer | None) -> None:
         """Add the replicas to the cluster, each with a policy of its own."""
         for _ in range(self.count):
-            policy = registry.build("scheduler", self.scheduler)
+            policy = registry.build("scheduler", with_predictor(self.scheduler))
             if policy is self.scheduler:
                 policy = copy.copy(policy)  # an object was given: replicas do not share it
             cost = self.calibration.cost_model(strict_range=spec.strict_range)
@@ -82,6 +83,20 @@ def kinds_of(spec: RunSpec, scheduler: Any = None) -> list[Kind]:
         )
         for group in groups
     ]
+
+
+def with_predictor(scheduler: Any) -> Any:
+    """A policy that plans with predicted batch times (Niyama's `predictor`) given the calibration it names.
+
+    Policies know no calibrations; so the name is looked up here, and what they get is a function of a Work.
+    """
+    if not isinstance(scheduler, str | Mapping):
+        return scheduler
+    mapping = registry.as_mapping("scheduler", scheduler)
+    named = mapping.get("predictor")
+    if not isinstance(named, str) or named == "published":
+        return scheduler
+    return mapping | {"predictor": load_calibration(named).cost_model().seconds}
 
 
 def _with_overhead(calibration: Calibration, overhead_s: float | None) -> Calibration:

@@ -22,7 +22,10 @@ from llmsim.errors import ConfigError, did_you_mean
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "scheduler": {
+        "dynamic": "llmsim.schedulers.dynamic:Dynamic",
         "faster_transformer": "llmsim.schedulers.faster_transformer:FasterTransformer",
+        "hold_n": "llmsim.schedulers.hold_n:HoldN",
+        "naive": "llmsim.schedulers.naive:Naive",
         "niyama": "llmsim.schedulers.niyama:Niyama",
         "orca": "llmsim.schedulers.orca:Orca",
         "rad": "llmsim.schedulers.rad:Rad",

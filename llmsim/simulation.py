@@ -86,7 +86,8 @@ class Run:
         sent = [r for r in self.requests if r.id in replica_of]
         iterations = iteration_table([replica.recorder for replica in self.cluster.replicas])
         ranges = token_range_table(sent, replica_of)
-        return Tables(request_table(sent, replica_of, iterations, ranges), iterations, ranges)
+        unstreamed = [i for i, replica in enumerate(self.cluster.replicas) if replica.scheduler.answers_together]
+        return Tables(request_table(sent, replica_of, iterations, ranges, unstreamed), iterations, ranges)
 
     def latencies(self, tables: Tables) -> pd.DataFrame:
         """Latencies and SLO verdict of every request, rows as in tables.requests."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -79,14 +79,24 @@ def token_range_table(requests: Sequence[Request], replica_of: Mapping[int, int]
 
 
 def request_table(
-    requests: Sequence[Request], replica_of: Mapping[int, int], iterations: pd.DataFrame, ranges: pd.DataFrame
+    requests: Sequence[Request],
+    replica_of: Mapping[int, int],
+    iterations: pd.DataFrame,
+    ranges: pd.DataFrame,
+    unstreamed: Collection[int] = (),
 ) -> pd.DataFrame:
-    """One row a request that was sent, sorted by id."""
+    """One row a request that was sent, sorted by id.
+
+    Replicas in `unstreamed` deliver whole answers: the first token of their requests comes with the last.
+    """
     values = chain.from_iterable(map(attrgetter(*INT_FIELDS), requests))
     rows = np.fromiter(values, np.int64, len(requests) * len(INT_FIELDS)).reshape(-1, len(INT_FIELDS))
     columns: dict[str, object] = {name: rows[:, at].copy() for at, name in enumerate(INT_FIELDS)}
     columns["replica"] = np.array([replica_of[r.id] for r in requests], dtype=np.int64)
     columns["first_token_ns"] = first_token_ns(np.asarray(columns["id"]), iterations, ranges)
+    if unstreamed:
+        whole = np.isin(np.asarray(columns["replica"]), list(unstreamed))
+        columns["first_token_ns"] = np.where(whole, columns["finish_ns"], columns["first_token_ns"])  # type: ignore[call-overload]
     columns |= _slo_columns([r.slo for r in requests])
     rejected = [r.rejected for r in requests]
     finished = np.asarray(columns["finish_ns"]) != NEVER

@@ -1,5 +1,6 @@
-"""What the author of a policy runs: conformance checks, and decision traces of the originals."""
+"""What a policy's author runs: check_scheduler and check_router (conformance), golden (decision traces)."""
 
 from llmsim.testing.conformance import check_scheduler
+from llmsim.testing.routing import check_router
 
-__all__ = ["check_scheduler"]
+__all__ = ["check_router", "check_scheduler"]

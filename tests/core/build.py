@@ -18,7 +18,10 @@ from llmsim.routers.base import Router
 from llmsim.routers.round_robin import RoundRobin
 from llmsim.schedulers.base import Scheduler
 from llmsim.schedulers.continuous import ContinuousBatching
+from llmsim.schedulers.dynamic import Dynamic
 from llmsim.schedulers.faster_transformer import FasterTransformer
+from llmsim.schedulers.hold_n import HoldN
+from llmsim.schedulers.naive import Naive
 from llmsim.schedulers.niyama import Niyama
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.rad import Rad
@@ -45,6 +48,9 @@ POLICIES: dict[str, Callable[[], Scheduler]] = {
     "simple_chunking": lambda: SimpleChunking(chunk_size=256),
     "rad": lambda: Rad(tile=16, chunk=64),
     "rad_cycles": lambda: Rad(tile=16, chunk=64, prefills_per_cycle=5),
+    "naive": Naive,
+    "dynamic": lambda: Dynamic(batch_size=4, min_batch_size=2),
+    "hold_n": lambda: HoldN(hold_n=1),
     "niyama_fcfs": lambda: Niyama(chunk_size=256, mode="fcfs"),
     "niyama_deadline": lambda: Niyama(chunk_size=256, tier_deadlines_s=(2.0, 6.0)),
     "niyama_srpf": lambda: Niyama(chunk_size=64, mode="srpf"),
