@@ -1,4 +1,4 @@
-"""Many runs at once: cases in, one measured value a case out, in order, on any concurrent.futures.Executor.
+"""Many runs at once: cases or a grid in, one measured value a run out, in order, on any concurrent.futures.Executor.
 
 `workers(n)` gives processes that need no `if __name__ == "__main__"` and take policies and functions written in a
 notebook cell. Traces travel by path, results as what `measure` makes of them.
@@ -6,15 +6,20 @@ notebook cell. Traces travel by path, results as what `measure` makes of them.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pandas as pd
+
+from llmsim.config import load_runs, put
 from llmsim.errors import ConfigError
-from llmsim.simulation import simulate
+from llmsim.simulation import scheduler_label, simulate
 
 if TYPE_CHECKING:
     from llmsim.config import RunSpec
@@ -95,3 +100,43 @@ def workers(count: int | None = None) -> Iterator[Executor | None]:
         yield executor
     finally:
         executor.shutdown(wait=True, kill_workers=True)
+
+
+def sweep(
+    mapping: Mapping[str, Any],
+    axes: Mapping[str, Sequence[Any]],
+    measure: Callable[[Result], Mapping[str, Any]],
+    *,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """A full grid over a run: one row a combination, with the axes' values and what `measure` found.
+
+    `mapping` is a run as YAML holds it (`config.read_run`), `axes` dotted keys of it and their values; the last axis
+    changes fastest. A policy object is named by its label. The column of an axis is the last part of its key.
+    """
+    names = [key.rpartition(".")[2] for key in axes]
+    combinations = list(itertools.product(*axes.values()))
+    cases = [_case(mapping, dict(zip(axes, values, strict=True))) for values in combinations]
+    measured = run_many(cases, measure, executor=executor, progress=progress)
+    rows = [
+        {**dict(zip(names, map(_plain, values), strict=True)), **found}
+        for values, found in zip(combinations, measured, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=None if rows else names)
+
+
+def _case(mapping: Mapping[str, Any], values: dict[str, Any]) -> Case:
+    """The run with these keys set; a policy object stands beside the spec."""
+    changed = copy.deepcopy(dict(mapping))
+    policy = values.get("scheduler")
+    described = policy is None or isinstance(policy, str | Mapping)
+    for key, value in values.items():
+        if key != "scheduler" or described:
+            put(changed, key, value)
+    return Case(load_runs(mapping=changed)[0], None if described else policy)
+
+
+def _plain(value: Any) -> Any:
+    """A value as a cell: policies by their label."""
+    return value if isinstance(value, str | int | float | bool) or value is None else scheduler_label(value)

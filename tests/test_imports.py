@@ -36,7 +36,7 @@ LEVELS = [
 ONLY_IN = {
     "simpy": {"clock.py", "replica.py", "cluster.py", "bench.py"},
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "experiment.py"},
     "sklearn": {"profiling"},
     "plotly": {"plots"},
     "torch": set(),

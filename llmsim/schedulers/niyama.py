@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llmsim.batch import Batch, Work
 from llmsim.errors import ConfigError
 from llmsim.schedulers.base import Scheduler, at_least, by_arrival
+from llmsim.schedulers.niyama_predictor import published_predictor
 from llmsim.units import SECOND
 
 if TYPE_CHECKING:
@@ -27,25 +28,6 @@ CHUNKS_LOW_MEMORY = (128, 256, 384, 512)
 SAFETY = 1.2
 EMA_DECAY = 0.995
 EMA_START_TOKENS_PER_S = 8500.0
-
-STRATA = {
-    512: (0.014936, 8.130431e-5, 9.516994e-5, 1.111258e-7, 7.554773e-7),
-    None: (0.005004, 9.582093e-5, -1.424943e-5, 1.663409e-7, 2.727223e-6),
-}
-"""The published predictor (A100, Llama-3-8B) by tokens of the batch: seconds constant, per prompt token, per
-decode, per decode-context token, per prefill-context token; the collinear token columns are added up."""
-
-
-def published_predictor(work: Work) -> float:
-    """Seconds of a batch by Niyama's own regression."""
-    constant, prefill, decode, decode_context, prefill_context = STRATA[512 if work.tokens <= 512 else None]
-    return (
-        constant
-        + prefill * work.prefill_tokens
-        + decode * work.decode_tokens
-        + decode_context * work.decode_context
-        + prefill_context * work.prefill_context
-    )
 
 
 @dataclass(slots=True)

@@ -11,7 +11,8 @@ from llmsim.errors import ConfigError, SchedulerError
 from llmsim.kinds import with_predictor
 from llmsim.kvcache import KVCache
 from llmsim.request import Request, SloClass
-from llmsim.schedulers.niyama import Entry, Niyama, published_predictor
+from llmsim.schedulers.niyama import Entry, Niyama
+from llmsim.schedulers.niyama_predictor import published_predictor
 from llmsim.simulation import simulate
 from tests.core.build import serve
 from tests.core.observe import requests_of
