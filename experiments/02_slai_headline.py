@@ -125,7 +125,7 @@ def headline(mapping, title):
     at_rps = round(float(found[NEW].mean()), 4)
     both = serve(mapping, [OLD, NEW], [at_rps], f"{title}: TTFT at SLAI's capacity")
     both = both.pivot(index="seed", columns="policy", values="median_ttft_s")
-    return found.join(both, rsuffix=" TTFT at SLAI's capacity"), at_rps
+    return found.join(both.add_suffix(" TTFT at SLAI's capacity")), at_rps
 
 
 pairs, at_rps = headline(run, "headline")
@@ -149,16 +149,17 @@ pairs.round(4)
 # %% [markdown]
 # ## What the answer depends on
 # Two things of the study are not known exactly. The cost of decode context cannot be read from a micro-benchmark of
-# one sequence: 0.1365 us a token is the least possible (the card's full bandwidth), 0.2085 us the most (if all of an
-# iteration's floor were reading time); the calibration's 0.1477 us takes the fixed time out of the floor. And how late
-# the engine starts behind its driver is an estimate.
+# one sequence: 0.1365 us a token is the least possible (the card's full bandwidth), 0.2085 us if all of an iteration's
+# least time went into reading weights; the calibration's 0.1477 us takes a fixed time out of it first. And how late the
+# engine starts behind its driver is an estimate.
 
 
 # %%
 def with_context_cost(microseconds):
     """The run on a calibration with another price of a decode-context token."""
     calibration = json.loads(load_calibration(run["calibration"]).to_json())
-    calibration["batch_time"]["coefficients"]["per_decode_context"]["value"] = microseconds * 1e-6
+    for stratum in calibration["batch_time"]["strata"]:
+        stratum["coefficients"]["per_decode_context"]["value"] = microseconds * 1e-6
     path = results_folder(NAME) / f"decode_context_{microseconds}us.json"
     path.write_text(json.dumps(calibration, indent=2))
     return run | {"calibration": str(path)}

@@ -1,4 +1,4 @@
-"""The hinge model of the SLAI micro-benchmark: what the seven rows can tell, and the fit to them.
+"""The SLAI micro-benchmark: its seven rows, what they can tell, and a hinge through them.
 
 A row is one chunk size: `ttft_ms`, the time of a 2,048-token prompt prefilled in such chunks, and `batch_ms`,
 the mean over those chunks and one decode. Both are fitted as sums over the chunks really run (384 and 768
@@ -17,6 +17,7 @@ context):
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,36 +112,26 @@ def measured_seconds(table: pd.DataFrame) -> NDArray[np.float64]:
     return table[["ttft_ms", "batch_ms"]].to_numpy(dtype=np.float64) / 1e3
 
 
-def predicted_seconds(fit: HingeFit, table: pd.DataFrame) -> NDArray[np.float64]:
-    """What the model says of every row, shape (rows, 2)."""
-    model = fit.cost_model()
-    decode = model.seconds(decode_work())
+def predicted_seconds(price: Callable[[Work], float], table: pd.DataFrame) -> NDArray[np.float64]:
+    """TTFT and batch mean of every row where an iteration costs `price`, shape (rows, 2)."""
+    decode = price(decode_work())
     rows = []
     for chunk in table["chunk"]:
         works = prefill_works(int(chunk))
-        ttft = sum(model.seconds(work) for work in works)
+        ttft = sum(price(work) for work in works)
         rows.append((ttft, (ttft + decode) / (len(works) + 1)))
     return np.array(rows)
 
 
-def relative_errors(fit: HingeFit, table: pd.DataFrame) -> NDArray[np.float64]:
+def relative_errors(price: Callable[[Work], float], table: pd.DataFrame) -> NDArray[np.float64]:
     """predicted / measured - 1 of every row, shape (rows, 2)."""
-    return np.asarray(predicted_seconds(fit, table) / measured_seconds(table) - 1.0, dtype=np.float64)
+    return np.asarray(predicted_seconds(price, table) / measured_seconds(table) - 1.0, dtype=np.float64)
 
 
 def fit_hinge(table: pd.DataFrame) -> HingeFit:
     """The best fit over the ways to say which chunks lie on the floor: those up to one of the chunk sizes."""
     fits = [_fit_with_floor(table, int(chunk)) for chunk in sorted(table["chunk"])[:-1]]
-    return min(fits, key=lambda fit: float(np.square(relative_errors(fit, table)).sum()))
-
-
-def held_out_errors(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Relative errors of each row under the fit to the other rows, shape (rows, 2)."""
-    errors = []
-    for row in range(len(table)):
-        rest = table.drop(index=table.index[row])
-        errors.append(relative_errors(fit_hinge(rest), table.iloc[[row]])[0])
-    return np.array(errors)
+    return min(fits, key=lambda fit: float(np.square(relative_errors(fit.cost_model().seconds, table)).sum()))
 
 
 def _fit_with_floor(table: pd.DataFrame, floor_chunk: int) -> HingeFit:
