@@ -69,8 +69,8 @@ def simulate(
         "horizon_s": horizon,
         "warmup_s": warmup,
     }
-    mapping = _mapping(config, options)
-    _set_arrivals(mapping, rate, max_concurrency)
+    mapping = run_mapping(config, options)
+    set_arrivals(mapping, rate, max_concurrency)
     if slo:
         mapping["slo"] = [item for entry in slo for item in entry.split()]
     if scheduler:
@@ -85,7 +85,7 @@ def simulate(
     _show(results, directories, as_json)
 
 
-def _mapping(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+def run_mapping(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """The YAML file (or nothing) with the command line's options laid over it."""
     from llmsim.config import put, read_run
 
@@ -96,7 +96,7 @@ def _mapping(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     return mapping
 
 
-def _set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: int | None) -> None:
+def set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: int | None) -> None:
     """--rate means Poisson arrivals unless the file names a process with a rate of its own."""
     from llmsim.config import put
 
