@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from llmsim.cli import calibrations, simulate, trace
+from llmsim.cli import calibrations, capacity, report, simulate, trace
 from llmsim.errors import LlmsimError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(name="simulate")(simulate.simulate)
+app.command(name="capacity")(capacity.capacity)
+app.command(name="report")(report.report)
 app.command(name="calibrations")(calibrations.calibrations)
 app.add_typer(trace.app, name="trace")
 
