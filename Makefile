@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: help demo test test-live lint types bench clean
+.PHONY: help demo test test-live lint types experiments notebooks bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -47,6 +47,12 @@ lint: $(VENV)/.dev  ## ruff
 
 types: $(VENV)/.dev  ## mypy, strict
 	@$(BIN)/mypy
+
+experiments: $(VENV)/.run  ## all experiments at full size (about half an hour on two cores); results in experiments/results
+	@for script in experiments/[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+notebooks: $(VENV)/.dev  ## write experiments/*.ipynb anew from the scripts
+	@$(BIN)/jupytext -q --to ipynb experiments/[0-9]*.py
 
 bench: $(VENV)/.run  ## JSON lines: speed as a ratio to bare SimPy, measured in the same run
 	@$(BIN)/python -m llmsim.bench

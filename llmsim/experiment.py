@@ -20,9 +20,11 @@ import pandas as pd
 
 from llmsim.config import read_run
 from llmsim.data import PACKAGE, data_folders
-from llmsim.errors import ConfigError
+from llmsim.errors import ConfigError, LlmsimError
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from llmsim.sweep import Progress
 
 T = TypeVar("T")
@@ -55,7 +57,11 @@ class Options(NamedTuple):
 
 
 def options(description: str, argv: Sequence[str] | None = None) -> Options:
-    """`[--trace FILE] [--json] [--seeds N]`; all defaults in a notebook. Exits with 2 on a wrong command line."""
+    """`[--trace FILE] [--json] [--seeds N]`; all defaults in a notebook. Exits with 2 on a wrong command line.
+
+    From here on an LlmsimError ends the script with one line on stderr, as it ends `llmsim`.
+    """
+    sys.excepthook = _one_line
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--trace", help="workload: a file, or a shipped one")
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object, nothing else")
@@ -64,6 +70,13 @@ def options(description: str, argv: Sequence[str] | None = None) -> Options:
     if given.seeds is not None and given.seeds < 2:
         parser.error(f"--seeds must be at least 2 for an interval but got {given.seeds}")
     return Options(given.trace, given.json, given.seeds)
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, LlmsimError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 class Interval(NamedTuple):
