@@ -97,11 +97,11 @@ figures[0]
 
 # %% [markdown]
 # ## How far the ratio holds, and why
-# It is a ratio of limits, not of speed. Under the strict limit vLLM and Orca are bound by TBT long before they are busy:
-# whenever a prompt enters, every decode waits for the whole of it, which takes longer than 0.1 s from about a thousand
-# tokens on, and as soon as one token gap in a hundred holds such a prompt the limit is broken. Sarathi-Serve adds at
-# most 512 tokens to an iteration, so it is bound by delay, near the end of what the device can do. Under the relaxed
-# limit whole prompts of up to 5,000 tokens fit, all three come near that end, and the ratio falls.
+# It is a ratio of limits, not of speed. Under the strict limit vLLM and Orca are bound by TBT long before they are
+# busy. Whenever a prompt enters, every decode waits for the whole of it, which takes longer than 0.1 s from about a
+# thousand tokens on, and as soon as one token gap in a hundred holds such a prompt the limit is broken. Sarathi-Serve
+# adds at most 512 tokens to an iteration, so it is bound by delay, near the end of what the device can do. Under the
+# relaxed limit whole prompts of up to 5,000 tokens fit, all three come near that end, and the ratio falls.
 
 # %% [markdown]
 # ## Published / ours / difference

@@ -98,8 +98,11 @@ def workers(count: int | None = None) -> Iterator[Executor | None]:
     executor = ProcessPoolExecutor(max_workers=count)
     try:
         yield executor
+    except KeyboardInterrupt:
+        executor.shutdown(wait=False, kill_workers=True)
+        raise
     finally:
-        executor.shutdown(wait=True, kill_workers=True)
+        executor.shutdown(wait=True)  # runs in flight end; killing here would trip over cancelled ones
 
 
 def sweep(
