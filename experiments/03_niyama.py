@@ -116,9 +116,9 @@ def prefill_node(mapping):
 
 
 FIG8 = {
-    "fcfs": [7.0, 7.4, 7.8, 8.2],
-    "edf": [8.2, 8.4, 8.6, 8.8],
-    "deadline_no_dynamic_chunking": [8.4, 8.7, 9.0, 9.3],
+    "fcfs": [8.0, 8.4, 8.8, 9.2],
+    "edf": [8.6, 9.0, 9.4, 9.8],
+    "deadline_no_dynamic_chunking": [9.2, 9.6, 10.0, 10.4],
 }
 cases = [(mode, rate) for mode, rates in FIG8.items() for rate in size(rates, rates[::3])]
 mappings = []

@@ -23,7 +23,7 @@ LEVELS = [
     {"replica", "progress"},
     {"routers"},
     {"cluster", "metrics", "config", "profiling"},
-    {"registry", "tabulate", "tables", "provenance", "theory"},
+    {"registry", "tabulate", "tables", "provenance", "theory", "fluid"},
     {"results", "testing"},
     {"kinds", "plots"},
     {"simulation"},

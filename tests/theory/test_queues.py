@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from llmsim.costs.linear import Linear
+from llmsim.errors import ConfigError
 from llmsim.request import Request
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.sarathi import Sarathi
+from llmsim.theory import dai_capacity, m_d_1_wait, m_g_1_wait, m_m_1_wait, rad_token_rate
 from tests.core.build import serve, workload
 
 SERVICE_S = 0.01
@@ -43,7 +45,7 @@ def mean_and_error(waits: np.ndarray, batches: int = 40) -> tuple[float, float]:
 def test_constant_service_waits_as_m_d_1(load):
     prompts = np.full(40_000, round(SERVICE_S / PER_TOKEN_S))
     wait, error = mean_and_error(one_slot(load / SERVICE_S, prompts, seed=1))
-    assert abs(wait - load * SERVICE_S / (2 * (1 - load))) < 3.5 * error
+    assert abs(wait - m_d_1_wait(load / SERVICE_S, SERVICE_S)) < 3.5 * error
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
@@ -51,7 +53,7 @@ def test_exponential_service_waits_as_m_m_1(load):
     rng = np.random.default_rng(2)
     prompts = np.maximum(1, np.rint(rng.exponential(SERVICE_S / PER_TOKEN_S, 40_000))).astype(int)
     wait, error = mean_and_error(one_slot(load / SERVICE_S, prompts, seed=3))
-    assert abs(wait - load * SERVICE_S / (1 - load)) < 3.5 * error
+    assert abs(wait - m_m_1_wait(load / SERVICE_S, SERVICE_S)) < 3.5 * error
     assert error < 0.1 * wait
 
 
@@ -66,3 +68,25 @@ def test_littles_law_holds_of_any_run():
     mean_outstanding = float((steps[:-1] * np.diff(times)).sum() / (end - begin))
     rate = len(requests) / (end - begin)
     assert mean_outstanding == pytest.approx(rate * (finishes - arrivals).mean(), rel=1e-12)
+
+
+def test_closed_forms_by_hand():
+    assert m_d_1_wait(0.5, 1.0) == pytest.approx(0.5)
+    assert m_m_1_wait(0.5, 1.0) == pytest.approx(1.0)
+    assert m_g_1_wait(0.5, 1.0, 3.0) == pytest.approx(1.5)
+    assert rad_token_rate(128, 4e-3, 5e-6) == pytest.approx(128 / 4640e-6)
+    assert dai_capacity(128, 0.04675) == pytest.approx(1280 / 0.4675)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: m_d_1_wait(1.0, 1.0), "load in"),
+        (lambda: rad_token_rate(0, 1.0, 1.0), "at least 1 token"),
+        (lambda: rad_token_rate(1, 0.0, 0.0), "not both 0"),
+        (lambda: dai_capacity(1, 0.0), "takes time"),
+    ],
+)
+def test_closed_forms_refuse_what_has_none(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()

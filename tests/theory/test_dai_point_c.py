@@ -1,0 +1,75 @@
+"""Point C of Dai et al. (arXiv 2504.07347): at exactly critical load the work-conserving rules stay bounded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llmsim import registry
+from llmsim.costs.strata import Tiled
+from llmsim.request import NEVER, Request
+from llmsim.schedulers.orca import Orca
+from llmsim.testing import check_scheduler
+from llmsim.theory import dai_capacity
+from tests.core.build import serve
+
+POLICIES = Path(__file__).parents[2] / "experiments" / "dai_policies.py"
+COST = Tiled(constant=11.28e-3, tile_tokens=128, per_tile=35.47e-3)
+GAP_NS = 467_500_000
+HORIZON_NS = 500_000_000_000
+NAMES = ["Sarathi", "Orca", "PrefillFirst", "DecodeFirst"]
+
+
+def policy(name: str):
+    return registry.resolve("scheduler", f"{POLICIES}:{name}")
+
+
+def pending(make, gap_ns: int = GAP_NS) -> np.ndarray:
+    """Requests that have arrived and are not answered, every half second."""
+    arrivals = range(gap_ns, HORIZON_NS, gap_ns)
+    requests = [Request(i, arrival, 290, 990) for i, arrival in enumerate(arrivals)]
+    serve(requests, make, cost=COST, num_blocks=100_000, first_token_at_prefill_end=False, horizon_ns=HORIZON_NS)
+    finished = np.sort([HORIZON_NS * 2 if r.finish_ns == NEVER else r.finish_ns for r in requests])
+    at = np.arange(0, HORIZON_NS, GAP_NS // 2)
+    return np.searchsorted(np.array(arrivals), at, "right") - np.searchsorted(finished, at, "right")
+
+
+def test_the_load_of_point_c_is_exactly_one():
+    assert pytest.approx(dai_capacity(128, 46.75e-3)) == (290 + 990) / (GAP_NS / 1e9)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "most"),
+    [("Sarathi", 95.3, 101), ("PrefillFirst", 204.4, 333), ("DecodeFirst", 529.4, 1059)],
+)
+def test_queue_lengths_are_the_published_ones(name, mean, most):
+    found = pending(policy(name))
+    assert found.mean() == pytest.approx(mean, rel=0.01)
+    assert abs(int(found.max()) - most) <= 1
+
+
+def test_whole_prompts_in_a_mixed_batch_come_near_the_published_orca():
+    found = pending(lambda: Orca(max_num_seqs=100))
+    assert found.mean() == pytest.approx(174.3, rel=0.04)
+    assert found.max() == pytest.approx(269, rel=0.04)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_work_conserving_rules_are_bounded_and_the_others_diverge(name):
+    late = pending(policy(name))[-400:]
+    growth = np.polyfit(np.arange(400) * GAP_NS / 2e9, late, 1)[0]
+    assert (abs(growth) < 0.02) == (name in ("Sarathi", "Orca")), f"the queue grows by {growth:.3f} requests/s"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_below_half_the_load_all_but_decode_first_are_bounded(name):
+    late = pending(policy(name), gap_ns=2 * GAP_NS)[-400:]
+    growth = np.polyfit(np.arange(400) * GAP_NS / 2e9, late, 1)[0]
+    assert (abs(growth) < 0.02) == (name != "DecodeFirst")
+
+
+@pytest.mark.parametrize("name", ["Sarathi", "PrefillFirst", "DecodeFirst"])
+def test_the_example_policies_conform(name):
+    check_scheduler(policy(name))
