@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from llmsim.capacity.bound import fluid_bound_rps
 from llmsim.capacity.osdi import DELAY, DELAY_LIMIT_S, osdi_search
 from llmsim.capacity.report import Report, SchedulerResult, SeedResult
 from llmsim.capacity.runs import (
@@ -44,7 +45,8 @@ class Plan:
     `seeds` are whole numbers >= 0, one search each; None means five from the spec's seed on, or that one alone where
     the workload is the same for all. `start` is the first candidate (None: half the bound, else 1 request/s; one
     replica). `precision` is a share of the rate. `check` adds two probes to each rate search (search.CHECKS).
-    `bound_rps` is an upper bound on the whole cluster's rate, as a fluid model gives it: a start, and printed.
+    `bound_rps` is an upper bound on the whole cluster's rate (on one replica's, where replicas are searched): a start,
+    and printed. None: the fluid bound (llmsim.fluid) of the first run.
     """
 
     criterion: Criterion
@@ -110,6 +112,9 @@ def find_capacity(
     cases = [_checked(run if isinstance(run, Case) else Case(run), plan) for run in runs]
     if not cases:
         raise ConfigError("there is no run to find the capacity of; give at least one")
+    if plan.bound_rps is None:
+        one = cases[0].spec if plan.find == "rate" else with_replicas(cases[0].spec, 1)
+        plan = replace(plan, bound_rps=fluid_bound_rps(one))
     varies = seeds_matter(cases[0].spec)
     first = cases[0].spec.seed
     seeds = plan.seeds if plan.seeds is not None else tuple(range(first, first + (5 if varies else 1)))

@@ -122,10 +122,15 @@ def _notes(report: Report, names: Sequence[str]) -> Iterator[str]:
 def _bound(report: Report, names: Sequence[str]) -> str:
     bound = report.plan.bound_rps
     assert bound is not None
-    line = f"Fluid bound: {bound:.4g} requests/s"
+    if report.plan.find == "replicas":
+        return f"Fluid bound: no scheduler carries more than {bound:.4g} requests/s on one replica."
+    line = f"Fluid bound: no scheduler carries more than {bound:.4g} requests/s"
     known = [(result.capacity, name) for name, result in zip(names, report.schedulers, strict=True)]
     shares = [f"{name} {estimate.mean / bound:.0%}" for estimate, name in known if estimate is not None]
-    return line + (f"; reached by {', '.join(shares)} of it." if shares and report.plan.find == "rate" else ".")
+    line += f"; of it carry {', '.join(shares)}." if shares else "."
+    if any(estimate is not None and estimate.mean > bound for estimate, _ in known):
+        line += " A rate above it cannot last: these runs are too short to show that; give more requests."
+    return line
 
 
 def _scheduler_notes(report: Report, name: str, result: SchedulerResult) -> Iterator[str]:

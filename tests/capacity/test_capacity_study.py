@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from llmsim.capacity import Criterion, Plan, find_capacity
+from llmsim.capacity.bound import fluid_bound_rps
 from llmsim.capacity.runs import check_rate, seeds_matter, with_rate, with_replicas
-from llmsim.config import RunSpec, load_runs
+from llmsim.config import ClusterSpec, GroupSpec, RunSpec, load_runs
 from llmsim.errors import ConfigError
 from llmsim.results import to_json
 from llmsim.simulation import simulate
@@ -95,13 +96,13 @@ def test_the_report_has_the_same_bytes_again_and_with_processes():
 
 def test_what_lies_outside_the_rates_probed_is_said_and_not_averaged():
     (spec,) = runs()
-    never = find_capacity([spec], Plan(criterion=Criterion.parse(["p90_ttft<=1ms"]), seeds=(0, 1)))
+    never = find_capacity([spec], Plan(criterion=Criterion.parse(["p90_ttft<=1ms"]), seeds=(0, 1), start=1.0))
     assert [seed.value for seed in never.schedulers[0].seeds] == [0, 0]
     assert never.schedulers[0].capacity is not None
     assert never.schedulers[0].capacity.low is None
     assert "none down to 0.0009766 requests/s" in never.text()
     anything = Criterion.parse(["p90_ttft<=9999s"], allow_overload=True)
-    always = find_capacity([spec], Plan(criterion=anything, seeds=(0,)))
+    always = find_capacity([spec], Plan(criterion=anything, seeds=(0,), start=1.0))
     assert always.schedulers[0].capacity is None
     assert ">= 1024" in always.text()
     few = find_capacity([spec], Plan(criterion=TTFT, find="replicas", seeds=(0,), max_replicas=1))
@@ -113,7 +114,9 @@ def test_a_bound_is_printed_and_sets_the_start():
     plan = Plan(criterion=TTFT, seeds=(0,), bound_rps=6.0, precision=0.1)
     report = find_capacity(runs(), plan)
     assert report.schedulers[0].seeds[0].found.probes[0].at == 3.0
-    assert "Fluid bound: 6 requests/s; reached by sarathi" in report.text()
+    text = " ".join(report.text().split())
+    assert "Fluid bound: no scheduler carries more than 6 requests/s; of it carry sarathi" in text
+    assert "too short" not in text
 
 
 def test_requests_left_at_a_horizon_are_counted_beside_the_percentiles():
@@ -162,3 +165,28 @@ def test_a_plan_that_cannot_be_followed_says_what_to_change():
         find_capacity([], Plan(criterion=TTFT))
     with pytest.raises(ConfigError, match="whole number of replicas"):
         find_capacity(runs(), Plan(criterion=TTFT, find="replicas", start=1.5))
+
+
+def test_without_a_bound_of_ones_own_it_is_the_fluid_bound_and_nobody_beats_it():
+    (spec,) = runs()
+    report = find_capacity([spec], Plan(criterion=TTFT, seeds=(0,), precision=0.1))
+    bound = fluid_bound_rps(spec)
+    assert report.plan.bound_rps == bound
+    assert report.as_dict()["bound_rps"] == bound
+    # A run of 40 requests ends before it is saturated, so its rate may pass the bound; its throughput may not.
+    saturated = simulate(with_rate(spec, float("inf")))
+    assert saturated.summary["request_throughput"] < bound
+
+
+def test_a_capacity_above_the_bound_is_said_to_be_of_too_short_a_run():
+    plan = Plan(criterion=Criterion.parse(["p90_ttft<=4s"]), seeds=(0,), precision=0.1)
+    assert "too short" in " ".join(find_capacity(runs(), plan).text().split())
+
+
+def test_a_cluster_of_groups_has_the_bound_of_its_parts():
+    (spec,) = runs()
+    one = fluid_bound_rps(spec)
+    groups = (GroupSpec(replicas=2), GroupSpec(replicas=1, calibration="a100/llama-3-8b"))
+    other = fluid_bound_rps(spec.replace(calibration="a100/llama-3-8b"))
+    mixed = fluid_bound_rps(spec.replace(cluster=ClusterSpec(groups=groups)))
+    assert mixed == pytest.approx(2 * one + other)
