@@ -157,11 +157,12 @@ class Cluster:
                 assert not replica.kv.used_blocks, f"{replica.kv.used_blocks} KV blocks leaked"
             return
         stuck = left[0]
-        kv = self.replicas[self.replica_of.get(stuck.id, 0)].kv
+        replica = self.replicas[self.replica_of.get(stuck.id, 0)]
+        kv, scheduler = replica.kv, replica.scheduler
         raise StalledError(
             f"{len(left)} of {len(requests)} requests can never be served; the first is id {stuck.id} "
             f"({stuck.prefill_tokens} tokens to prefill, needs {kv.blocks_for(stuck.prefill_tokens)} KV blocks; "
-            f"{kv.free_blocks} of {kv.num_blocks} are free, {kv.watermark_blocks} are kept free at admission), at "
+            f"{kv.free_blocks} of {kv.num_blocks} are free, {scheduler.reserve_blocks} are kept free at admission), at "
             f"{to_seconds(self.env.now):.3f} s: the scheduler formed no batch though nothing was running"
         )
 
@@ -181,8 +182,7 @@ def no_collection() -> Iterator[None]:
 def refuse_hopeless(requests: Sequence[Request], replica: Replica) -> None:
     """Raise CapacityError for a request that could not finish even alone in this replica's cache.
 
-    It must fit with its whole output and leave the watermark and one block: growth by decoding asks for a free
-    block whether it needs one or not, and a preempted request must be admitted again.
+    It must fit with its whole output and what the policy keeps free (Scheduler.longest_sequence).
     """
     kv, scheduler = replica.kv, replica.scheduler
     if not scheduler.paged:
@@ -193,7 +193,7 @@ def refuse_hopeless(requests: Sequence[Request], replica: Replica) -> None:
                 f"{needed} KV blocks, but the cache has {offered}; lower engine.max_model_len or raise num_blocks"
             )
         return
-    limit = (kv.num_blocks - kv.watermark_blocks - 1) * kv.block_size
+    limit = scheduler.longest_sequence
     for request in requests:
         if request.prompt_tokens > scheduler.max_model_len:
             continue  # the scheduler rejects it

@@ -22,10 +22,15 @@ from llmsim.traces.spec import WorkloadSpec
 DEFINITIONS = ("vllm", "slai")
 
 
-def _at_least(minimum: float, **values: float | None) -> None:
+LONGEST_S = 1e9
+"""Seconds (32 years) that a run's times may reach: well inside what an int64 of nanoseconds holds."""
+
+
+def _at_least(minimum: float, most: float = math.inf, **values: float | None) -> None:
     for name, value in values.items():
-        if value is not None and not minimum <= value < math.inf:
-            raise ConfigError(f"{name} must be at least {minimum:g} but got {value}")
+        if value is not None and not (minimum <= value <= most and value < math.inf):
+            limit = "" if most == math.inf else f" and at most {most:g}"
+            raise ConfigError(f"{name} must be at least {minimum:g}{limit} but got {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +53,10 @@ class EngineSpec:
     startup_lag_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _at_least(1, block_size=self.block_size, num_blocks=self.num_blocks, max_model_len=self.max_model_len)
-        _at_least(0, host_overhead_s=self.host_overhead_s, startup_lag_s=self.startup_lag_s)
+        _at_least(1, num_blocks=self.num_blocks, max_model_len=self.max_model_len)
+        _at_least(1, 4096, block_size=self.block_size)
+        _at_least(0, 3600, host_overhead_s=self.host_overhead_s)
+        _at_least(0, LONGEST_S, startup_lag_s=self.startup_lag_s)
         if not 0 <= self.watermark < 1:
             raise ConfigError(f"watermark is a share and must be in [0, 1) but got {self.watermark}")
 
@@ -116,9 +123,13 @@ class RunSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(0, warmup_s=self.warmup_s, seed=self.seed)
-        if self.horizon_s is not None and not 0 < self.horizon_s < math.inf:
-            raise ConfigError(f"horizon_s must be above 0 but got {self.horizon_s}; leave it out for no horizon")
+        _at_least(0, seed=self.seed)
+        _at_least(0, LONGEST_S, warmup_s=self.warmup_s)
+        if self.horizon_s is not None and not 0 < self.horizon_s <= LONGEST_S:
+            raise ConfigError(
+                f"horizon_s must be above 0 and at most {LONGEST_S:g} but got {self.horizon_s}; leave it out for no "
+                "horizon"
+            )
         for group in self.cluster.groups:
             _same_semantics(self.engine, group.engine)
         if self.definitions not in DEFINITIONS:

@@ -12,6 +12,8 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
+from llmsim.errors import SchedulerError
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -60,9 +62,17 @@ class DecodeSet:
         return request.slot_anchor + self.step
 
     def join(self, request: Request) -> None:
-        """Add a request whose prefill is complete; it decodes from the next step on."""
+        """Add a request whose prefill is complete; it decodes from the next step on.
+
+        Raises SchedulerError if it holds more KV blocks than its length fills: growth is counted from there.
+        """
         step, block_size = self.step, self.block_size
         length = request.prompt_tokens + request.generated
+        if self.paged and request.blocks > -(-length // block_size):
+            raise SchedulerError(
+                f"request {request.id} holds {request.blocks} KV blocks for {length} tokens when it begins to decode; "
+                "allocate its prefill_tokens, not more (or set paged = False and reserve for good)"
+            )
         anchor = request.slot_anchor = length - step
         request.slot_start = step
         self.size += 1

@@ -109,7 +109,7 @@ class Run:
             warmup_s=spec.warmup_s,
             horizon_s=spec.horizon_s or 0,
             kv_num_blocks=[kind.num_blocks for kind in self.kinds for _ in range(kind.count)],
-            block_size=self.kinds[0].block_size,
+            block_size=self.kinds[0].block_size if len({kind.block_size for kind in self.kinds}) == 1 else None,
             replicas=spec.cluster.replicas,
             closed_loop=self.workload.max_concurrency is not None,
             first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,

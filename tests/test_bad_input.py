@@ -7,6 +7,7 @@ import pytest
 from llmsim import registry
 from llmsim.config import ClusterSpec, EngineSpec, load_runs, read_run
 from llmsim.errors import ConfigError
+from llmsim.simulation import simulate
 
 RUN = "workload: {trace: t.csv}\ncalibration: a100/llama-3-8b\n"
 
@@ -21,6 +22,11 @@ RUN = "workload: {trace: t.csv}\ncalibration: a100/llama-3-8b\n"
         ("horizon_s: .nan\n", "horizon_s must be above 0"),
         ("horizon_s: .inf\n", "horizon_s must be above 0"),
         ("engine: {host_overhead_s: .nan}\n", "host_overhead_s must be at least 0"),
+        ("engine: {host_overhead_s: 1e8}\n", "host_overhead_s must be at least 0 and at most 3600"),
+        ("engine: {startup_lag_s: 1e10}\n", "startup_lag_s must be at least 0 and at most 1e\\+09"),
+        ("engine: {block_size: 100000000}\n", "block_size must be at least 1 and at most 4096"),
+        ("horizon_s: 1e300\n", "horizon_s must be above 0 and at most 1e\\+09"),
+        ("warmup_s: 1e10\n", "warmup_s must be at least 0 and at most 1e\\+09"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path, text, message):
@@ -28,6 +34,19 @@ def test_a_bad_file_is_refused(tmp_path, text, message):
     path.write_bytes((RUN + text).encode("latin-1"))
     with pytest.raises(ConfigError, match=message):
         load_runs(path)
+
+
+@pytest.mark.parametrize("option", [{"columns": {"prompt_tokens": "x"}}, {"format": "mooncake"}, {"time_unit": "ms"}])
+def test_what_reads_files_is_refused_for_a_shipped_twin(option):
+    mapping = {"workload": {"trace": "azure-conv", "num_requests": 5, **option}, "calibration": "a100/llama-3-8b"}
+    with pytest.raises(ConfigError, match="is for trace files, but azure-conv is a twin"):
+        simulate(load_runs(mapping=mapping)[0])
+
+
+def test_more_requests_than_memory_holds_are_refused():
+    mapping = {"workload": {"trace": "azure-conv", "num_requests": 10**11}, "calibration": "a100/llama-3-8b"}
+    with pytest.raises(ConfigError, match=r"num_requests must be a number <= 1e\+08"):
+        load_runs(mapping=mapping)
 
 
 def test_a_column_name_must_be_a_text():

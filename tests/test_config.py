@@ -62,7 +62,7 @@ def test_schedulers_make_one_run_each_of_the_same_rest(tmp_path):
         (MINIMAL + "engine: {num_blocks: 0}\n", "num_blocks must be at least 1 but got 0"),
         (MINIMAL + "engine: {watermark: 1}\n", "watermark is a share and must be in [0, 1) but got 1"),
         (MINIMAL + "cluster: {replicas: 0}\n", "replicas must be at least 1 but got 0"),
-        (MINIMAL + "horizon_s: 0\n", "horizon_s must be above 0 but got 0"),
+        (MINIMAL + "horizon_s: 0\n", "horizon_s must be above 0 and at most 1e+09 but got 0"),
         (MINIMAL + "seed: -1\n", "seed must be at least 0 but got -1"),
         (MINIMAL + "definitions: mlperf\n", "definitions must be one of vllm, slai but got 'mlperf'"),
         (MINIMAL + "step_by_step: 1\n", "step_by_step must be bool but got 1"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 from llmsim.decodes import DecodeSet
@@ -28,6 +29,14 @@ UNBOUNDED = 1 << 60
 def by_arrival(request: Request) -> tuple[int, int]:
     """First come, first served; equal arrivals in trace order."""
     return request.arrival_ns, request.id
+
+
+def finite(above: float = 0.0, most: float = inf, **options: float) -> None:
+    """Raise ConfigError for the first option that is no finite number from `above` (included) to `most`."""
+    for name, value in options.items():
+        if not (isfinite(value) and above <= value <= most):
+            limit = "" if most == inf else f" and at most {most:g}"
+            raise ConfigError(f"{name} must be a finite number of at least {above:g}{limit} but got {value}")
 
 
 def at_least(minimum: int, **options: int) -> None:
@@ -114,6 +123,20 @@ class Scheduler(ABC):
         None, the default: only an arrival can change the answer.
         """
         return None
+
+    @property
+    def reserve_blocks(self) -> int:
+        """KV blocks that must stay free when a request is admitted."""
+        return self.kv.watermark_blocks
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens of prompt and output that this policy can certainly serve on its cache, alone if need be.
+
+        Growth by decoding asks for a free block whether it needs one or not (the originals' rule), and a preempted
+        request must be admitted again.
+        """
+        return (self.kv.num_blocks - self.reserve_blocks - 1) * self.kv.block_size
 
     def reject_too_long(self, batch: Batch) -> bool:
         """Drop the head of `waiting` if preemptions made it longer than the model takes (the replica refuses

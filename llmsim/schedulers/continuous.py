@@ -19,7 +19,13 @@ class ContinuousBatching(Scheduler):
 
     The algorithm of Sarathi-Serve (OSDI'24). Prompts are cut into chunks so that a batch holds at most
     `chunk_size` tokens (decodes are never cut). Override `order_waiting` to choose who is admitted first.
+
+    While requests wait, an overridden hook is asked at every iteration, as its answer may change with `now` or with
+    what else it looks at. A class whose hooks depend on the waiting requests' own lengths and arrivals alone may set
+    `steady_hooks` to be asked only when something happens, which is faster.
     """
+
+    steady_hooks = False
 
     chunk_size: int = 512
     max_num_seqs: int = 128
@@ -34,6 +40,7 @@ class ContinuousBatching(Scheduler):
         """Whether every batch has the same budget, `chunk_size`."""
         self.keeps_order = type(self).order_waiting is ContinuousBatching.order_waiting
         """Whether arrivals queue behind everyone else."""
+        self._asks_always = not (self.steady_hooks or (self.fixed_chunk and self.keeps_order))
 
     def order_waiting(self, now: int) -> None:
         """Hook: reorder `self.waiting`; its head is admitted first, and blocks those behind it."""
@@ -85,7 +92,7 @@ class ContinuousBatching(Scheduler):
 
         Who was not admitted now is not later: memory only shrinks, and budget and number of residents stay.
         """
-        if batch.preempted:
+        if batch.preempted or (self.waiting and self._asks_always):
             return 1
         if not batch.prefill_seqs:
             return 1 if self.prefilling else self.growth_bound(reserve=1)

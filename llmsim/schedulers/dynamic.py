@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmsim.batch import Batch
 from llmsim.errors import ConfigError
-from llmsim.schedulers.base import at_least
+from llmsim.schedulers.base import at_least, finite
 from llmsim.schedulers.naive import Naive
 from llmsim.units import to_ns
 
@@ -44,9 +44,8 @@ class Dynamic(Naive):
             raise ConfigError(
                 f"max_batch_size must be at least min_batch_size={self.min_batch_size} but got {self.max_batch_size}"
             )
-        for name in ("memory_threshold", "memory_floor"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is a share and must be in [0, 1] but got {getattr(self, name)}")
+        finite(most=1, memory_threshold=self.memory_threshold, memory_floor=self.memory_floor)
+        finite(most=1e9, max_time_wait_s=self.max_time_wait_s)
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run at `batch_size`."""

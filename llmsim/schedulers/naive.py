@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmsim.batch import Batch
-from llmsim.errors import ConfigError
-from llmsim.schedulers.base import Scheduler, at_least
+from llmsim.schedulers.base import Scheduler, at_least, finite
 from llmsim.units import MILLISECOND, to_ns
 
 if TYPE_CHECKING:
@@ -38,8 +37,7 @@ class Naive(Scheduler):
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size)
-        if self.timeout_s < 0:
-            raise ConfigError(f"timeout_s must be at least 0 but got {self.timeout_s}")
+        finite(most=1e9, timeout_s=self.timeout_s)
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run: the timer runs from 0."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from llmsim.batch import Batch, Work
 from llmsim.errors import ConfigError
-from llmsim.schedulers.base import Scheduler, at_least, by_arrival
+from llmsim.schedulers.base import Scheduler, at_least, by_arrival, finite
 from llmsim.schedulers.niyama_predictor import published_predictor
 from llmsim.units import SECOND
 
@@ -76,9 +76,13 @@ class Niyama(Scheduler):
         at_least(1, chunk_size=self.chunk_size)
         if self.mode not in MODES:
             raise ConfigError(f"mode must be one of {', '.join(MODES)} but got {self.mode!r}")
+        if not isinstance(self.tier_deadlines_s, list | tuple) or not self.tier_deadlines_s:
+            raise ConfigError(f"tier_deadlines_s must be a list of seconds by tier but got {self.tier_deadlines_s!r}")
         self.tier_deadlines_s = tuple(self.tier_deadlines_s)
-        if not self.tier_deadlines_s:
-            raise ConfigError("tier_deadlines_s needs at least one deadline in seconds but got none")
+        finite(**{f"tier_deadlines_s[{i}]": seconds for i, seconds in enumerate(self.tier_deadlines_s)})
+        for name in ("execution_threshold", "execution_threshold_batched", "hybrid_prioritization_param"):
+            finite(**{name: getattr(self, name)})
+        at_least(0, output_len_pred=self.output_len_pred)
         if isinstance(self.predictor, str):
             if self.predictor != "published":
                 raise ConfigError(

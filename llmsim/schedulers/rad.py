@@ -34,7 +34,8 @@ class Rad(Scheduler):
     prefills_per_cycle: int | None = None
 
     def __post_init__(self) -> None:
-        at_least(1, tile=self.tile, chunk=self.chunk or self.tile, prefills_per_cycle=self.prefills_per_cycle or 1)
+        given = {"chunk": self.chunk, "prefills_per_cycle": self.prefills_per_cycle}
+        at_least(1, tile=self.tile, **{name: value for name, value in given.items() if value is not None})
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run, and its first cycle."""

@@ -42,6 +42,8 @@ class Sarathi(ContinuousBatching):
     alone exceed a late stage's chunk the original goes negative, here the prompt waits.
     """
 
+    steady_hooks = True  # lengths decide the order, and progress the chunk
+
     order: str = "fcfs"
     dynamic_chunks: bool = False
     chunk_low: int = 128

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from llmsim.batch import Batch
 from llmsim.errors import ConfigError
 from llmsim.request import NEVER
-from llmsim.schedulers.base import Scheduler, at_least
+from llmsim.schedulers.base import Scheduler, at_least, finite
 from llmsim.units import SECOND
 
 if TYPE_CHECKING:
@@ -56,8 +56,13 @@ class Slai(Scheduler):
         )
         if self.order not in ("fcfs", "spf"):
             raise ConfigError(f"order must be 'fcfs' or 'spf' but got {self.order!r}")
-        if self.default_tbt_s <= 0:
-            raise ConfigError(f"default_tbt_s must be above 0 but got {self.default_tbt_s}")
+        finite(1e-6, default_tbt_s=self.default_tbt_s)
+        finite(
+            0,
+            below_memory_limit_offset=self.below_memory_limit_offset,
+            above_memory_limit_offset=self.above_memory_limit_offset,
+            memory_limit=self.memory_limit,
+        )
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run."""

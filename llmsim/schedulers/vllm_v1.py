@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmsim.batch import Batch
+from llmsim.errors import ConfigError
 from llmsim.schedulers.base import Scheduler, at_least
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class VllmV1(Scheduler):
         at_least(0, long_prefill_token_threshold=self.long_prefill_token_threshold)
         # vLLM refuses this too: a full house of decodes must fit in one step.
         at_least(self.max_num_seqs, max_num_batched_tokens=self.max_num_batched_tokens)
+        if not 0 <= self.watermark < 1:
+            raise ConfigError(f"watermark is a share and must be in [0, 1) but got {self.watermark}")
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run; the null block leaves the pool."""
@@ -53,6 +56,16 @@ class VllmV1(Scheduler):
             kv.withhold(1)
         self._admissions = 0
         self._held_back: list[Request] = []
+
+    @property
+    def reserve_blocks(self) -> int:
+        """Its own watermark, not the engine's."""
+        return self._watermark_blocks
+
+    @property
+    def longest_sequence(self) -> int:
+        """Growth may take the last block; only a preempted request has to be admitted again."""
+        return (self.kv.num_blocks - self._watermark_blocks) * self.kv.block_size
 
     def schedule(self, now: int) -> Batch:
         """Running requests in admission order, then, if nobody was preempted, waiting ones."""

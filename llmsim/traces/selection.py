@@ -45,6 +45,13 @@ def open_source(spec: WorkloadSpec, max_model_len: int | None) -> Trace | Twin |
         return None
     path = shipped.resolve(spec.trace)
     if is_twin(files.read_bytes(path)):
+        given = {"format": spec.format, "columns": spec.columns, "time_unit": spec.time_unit}
+        for name, value in given.items():
+            if value is not None:
+                raise ConfigError(
+                    f"workload.{name} is for trace files, but {spec.trace} is a twin, which has no rows to read; "
+                    f"leave it out (got {value!r})"
+                )
         return load_twin(path)
     from llmsim.traces.readers import read_trace  # pandas, only where a file is read
 

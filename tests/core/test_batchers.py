@@ -123,9 +123,9 @@ def test_hold_n_without_enough_requests_is_an_error_not_a_shorter_table():
     ("make", "message"),
     [
         (lambda: Naive(batch_size=0), "batch_size must be at least 1"),
-        (lambda: Naive(timeout_s=-1), "timeout_s must be at least 0"),
+        (lambda: Naive(timeout_s=-1), "timeout_s must be a finite number"),
         (lambda: Dynamic(min_batch_size=8, max_batch_size=4), "max_batch_size must be at least min_batch_size=8"),
-        (lambda: Dynamic(memory_threshold=1.5), "memory_threshold is a share"),
+        (lambda: Dynamic(memory_threshold=1.5), "memory_threshold must be a finite number"),
         (lambda: HoldN(token_budget=4, hold_n=4), "token_budget must be above hold_n=4"),
     ],
 )

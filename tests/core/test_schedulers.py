@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
 from llmsim import registry
-from llmsim.errors import ConfigError
+from llmsim.errors import CapacityError, ConfigError, SchedulerError
+from llmsim.schedulers.continuous import ContinuousBatching
 from llmsim.schedulers.faster_transformer import FasterTransformer
 from llmsim.schedulers.sarathi import Sarathi, chunk_schedule
 from llmsim.schedulers.simple_chunking import SimpleChunking
@@ -42,6 +45,66 @@ def test_a_policy_that_promises_too_many_repetitions_is_caught():
 
     with pytest.raises((AssertionError, Exception)):
         check_scheduler(Liar)
+
+
+class DemoteLate(ContinuousBatching):
+    """Oldest first, but who has waited for two seconds goes to the back: the order changes while nothing happens."""
+
+    def order_waiting(self, now):
+        late = 2_000_000_000
+        key = lambda r: (now > r.arrival_ns + late, r.arrival_ns, r.id)  # noqa: E731
+        self.waiting = deque(sorted(self.waiting, key=key))
+
+
+def test_a_hook_that_looks_at_the_time_is_asked_at_every_iteration():
+    check_scheduler(DemoteLate)
+
+
+def test_a_hook_that_claims_to_be_steady_and_is_not_is_caught():
+    class Claims(DemoteLate):
+        steady_hooks = True
+
+    with pytest.raises(AssertionError, match="differ"):
+        check_scheduler(Claims)
+
+
+def test_memory_taken_ahead_of_growth_is_an_error_not_a_leak():
+    class Greedy(Sarathi):
+        def start_decoding(self, request):
+            self.kv.allocate(request, request.length + 200)
+            super().start_decoding(request)
+
+    with pytest.raises(SchedulerError, match="holds 14 KV blocks for 21 tokens"):
+        serve(requests_of([(0, 20, 50)]), Greedy)
+
+
+def test_vllm_v1_judges_what_fits_by_its_own_watermark():
+    """999 blocks after the null block: 15,984 tokens fit without a watermark, 12,784 under one of 0.2."""
+    requests = requests_of([(0, 15_000, 900)])
+    serve(requests, VllmV1, num_blocks=1000, max_model_len=16_000)
+    assert requests[0].generated == 900
+    with pytest.raises(CapacityError, match="12784 at most"):
+        serve(requests_of([(0, 15_000, 100)]), lambda: VllmV1(watermark=0.2), num_blocks=1000, max_model_len=16_000)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("rad,prefills_per_cycle=0", "prefills_per_cycle must be at least 1"),
+        ("rad,chunk=0", "chunk must be at least 1"),
+        ("vllm_v1,watermark=-1", r"watermark is a share and must be in \[0, 1\)"),
+        ("vllm_v1,watermark=.nan", "watermark is a share"),
+        ("slai,memory_limit=-1", "memory_limit must be a finite number of at least 0"),
+        ("slai,default_tbt_s=.nan", "default_tbt_s must be a finite number"),
+        ("slai,below_memory_limit_offset=.nan", "below_memory_limit_offset must be a finite number"),
+        ("niyama,execution_threshold=.nan", "execution_threshold must be a finite number"),
+        ("niyama,tier_deadlines_s=5", "tier_deadlines_s must be a list of seconds"),
+        ("naive,timeout_s=.inf", "timeout_s must be a finite number"),
+    ],
+)
+def test_options_that_cannot_mean_anything_are_refused(line, message):
+    with pytest.raises(ConfigError, match=message):
+        registry.build("scheduler", line)
 
 
 def test_sarathi_fills_the_chunk_around_the_decodes():
