@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmsim.batch import Batch, Work
-    from llmsim.config import ClusterSpec, EngineSpec, RunSpec, load_runs
+    from llmsim.capacity import find_capacity
+    from llmsim.config import ClusterSpec, EngineSpec, GroupSpec, RunSpec, load_runs
     from llmsim.costs.base import CostModel
     from llmsim.costs.calibration import load_calibration
     from llmsim.errors import LlmsimError
     from llmsim.executors.base import Executor
+    from llmsim.fluid import fluid_capacity
     from llmsim.kvcache import KVCache
     from llmsim.recorder import Observer
+    from llmsim.report import write_report
     from llmsim.request import Request, SloClass
     from llmsim.results import Result
-    from llmsim.routers.base import Router
+    from llmsim.routers.base import ReplicaView, Router
     from llmsim.schedulers.base import Scheduler
     from llmsim.schedulers.continuous import ContinuousBatching
     from llmsim.simulation import compare, simulate
@@ -38,9 +41,11 @@ _HOME = {
     "CostModel": "costs.base",
     "EngineSpec": "config",
     "Executor": "executors.base",
+    "GroupSpec": "config",
     "KVCache": "kvcache",
     "LlmsimError": "errors",
     "Observer": "recorder",
+    "ReplicaView": "routers.base",
     "Request": "request",
     "Result": "results",
     "Router": "routers.base",
@@ -51,10 +56,13 @@ _HOME = {
     "Work": "batch",
     "WorkloadSpec": "traces.spec",
     "compare": "simulation",
+    "find_capacity": "capacity",
+    "fluid_capacity": "fluid",
     "load_calibration": "costs.calibration",
     "load_runs": "config",
     "read_trace": "traces.readers",
     "simulate": "simulation",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -65,9 +73,11 @@ __all__ = [
     "CostModel",
     "EngineSpec",
     "Executor",
+    "GroupSpec",
     "KVCache",
     "LlmsimError",
     "Observer",
+    "ReplicaView",
     "Request",
     "Result",
     "Router",
@@ -77,10 +87,13 @@ __all__ = [
     "Work",
     "WorkloadSpec",
     "compare",
+    "find_capacity",
+    "fluid_capacity",
     "load_calibration",
     "load_runs",
     "read_trace",
     "simulate",
+    "write_report",
 ]
 
 
