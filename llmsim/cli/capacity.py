@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmsim.cli.simulate import run_mapping, set_arrivals
-from llmsim.cli.trace import Format, Map, column_map
+from llmsim.cli.simulate import run_mapping
+from llmsim.cli.trace import Format, Map
 
 if TYPE_CHECKING:
     from llmsim.capacity import Criterion, Report
@@ -70,26 +70,11 @@ def capacity(
     for flag, value, for_find in (("--rate", rate, "replicas"), ("--replicas", replicas, "rate")):
         if value is not None and find != for_find:
             raise ConfigError(f"{flag} is what --find {find} searches for; give --start for the first candidate")
-    options = {
-        "workload.trace": trace,
-        "workload.format": format,
-        "workload.columns": column_map(map),
-        "workload.on_bad": on_bad,
-        "workload.on_long": on_long,
-        "calibration": calibration,
-        "workload.num_requests": num_requests,
-        "seed": seed,
-        "cluster.replicas": replicas,
-        "horizon_s": horizon,
-        "warmup_s": warmup,
-    }
-    mapping = run_mapping(config, options)
-    set_arrivals(mapping, rate, None)
-    if slo:
-        mapping["slo"] = [item for entry in slo for item in entry.split()]
-    if scheduler:
-        mapping.pop("scheduler", None)
-        mapping["schedulers"] = list(scheduler)
+    given = dict(
+        trace=trace, calibration=calibration, format=format, map=map, on_bad=on_bad, on_long=on_long, rate=rate,
+        num_requests=num_requests, seed=seed, replicas=replicas, horizon=horizon, warmup=warmup,
+    )  # fmt: skip
+    mapping = run_mapping(config, given, None, slo, scheduler)
     plan = Plan(
         criterion=_criterion(keep or [], rule, allow_overload),
         find=find,

@@ -56,26 +56,11 @@ def simulate(
     """
     from llmsim.config import load_runs
 
-    options = {
-        "workload.trace": trace,
-        "workload.format": format,
-        "workload.columns": column_map(map),
-        "workload.on_bad": on_bad,
-        "workload.on_long": on_long,
-        "calibration": calibration,
-        "workload.num_requests": num_requests,
-        "seed": seed,
-        "cluster.replicas": replicas,
-        "horizon_s": horizon,
-        "warmup_s": warmup,
-    }
-    mapping = run_mapping(config, options)
-    set_arrivals(mapping, rate, max_concurrency)
-    if slo:
-        mapping["slo"] = [item for entry in slo for item in entry.split()]
-    if scheduler:
-        mapping.pop("scheduler", None)
-        mapping["schedulers"] = list(scheduler)
+    given = dict(
+        trace=trace, calibration=calibration, format=format, map=map, on_bad=on_bad, on_long=on_long, rate=rate,
+        num_requests=num_requests, seed=seed, replicas=replicas, horizon=horizon, warmup=warmup,
+    )  # fmt: skip
+    mapping = run_mapping(config, given, max_concurrency, slo, scheduler)
     for flag, value in (("step_by_step", step_by_step), ("strict_range", strict_range)):
         if value:
             mapping[flag] = True
@@ -85,18 +70,50 @@ def simulate(
     _show(results, directories, as_json)
 
 
-def run_mapping(config: Path | None, options: dict[str, Any]) -> dict[str, Any]:
-    """The YAML file (or nothing) with the command line's options laid over it."""
+KEYS = {
+    "trace": "workload.trace",
+    "format": "workload.format",
+    "on_bad": "workload.on_bad",
+    "on_long": "workload.on_long",
+    "calibration": "calibration",
+    "num_requests": "workload.num_requests",
+    "seed": "seed",
+    "replicas": "cluster.replicas",
+    "horizon": "horizon_s",
+    "warmup": "warmup_s",
+}
+"""Options of the command line and the keys of a run they set."""
+
+
+def run_mapping(
+    config: Path | None,
+    given: dict[str, Any],
+    max_concurrency: int | None,
+    slo: list[str] | None,
+    scheduler: list[str] | None,
+) -> dict[str, Any]:
+    """The YAML file (or nothing) with the options laid over it.
+
+    `given` holds the options of KEYS, `map` and `rate`; None stands for an option that was not given.
+    """
     from llmsim.config import put, read_run
 
     mapping: dict[str, Any] = {} if config is None else read_run(config)
-    for key, value in options.items():
-        if value is not None:
-            put(mapping, key, value)
+    for option, key in KEYS.items():
+        if given[option] is not None:
+            put(mapping, key, given[option])
+    if given["map"] is not None:
+        put(mapping, "workload.columns", column_map(given["map"]))
+    _set_arrivals(mapping, given["rate"], max_concurrency)
+    if slo:
+        mapping["slo"] = [item for entry in slo for item in entry.split()]
+    if scheduler:
+        mapping.pop("scheduler", None)
+        mapping["schedulers"] = list(scheduler)
     return mapping
 
 
-def set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: int | None) -> None:
+def _set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: int | None) -> None:
     """--rate means Poisson arrivals unless the file names a process with a rate of its own."""
     from llmsim.config import put
 

@@ -101,11 +101,16 @@ class _Checks(Observer):
 
 def check_scheduler(make: Callable[[], Scheduler], *, cases: Sequence[Case] = CASES) -> None:
     """Run every case; `make` is the policy's class, or a function that makes one. Raises AssertionError."""
+    check_cases(lambda case, macro: _serve(make, case, macro=macro), cases)
+
+
+def check_cases(serve: Callable[[Case, bool], object], cases: Sequence[Case]) -> None:
+    """`serve(case, macro)` must give the same with and without macro-steps, and again. Raises AssertionError."""
     for case in cases:
         try:
-            reference = _serve(make, case, macro=False)
-            assert _serve(make, case, macro=True) == reference, "macro-steps and single steps differ"
-            assert _serve(make, case, macro=False) == reference, "two equal runs differ"
+            reference = serve(case, False)
+            assert serve(case, True) == reference, "macro-steps and single steps differ"
+            assert serve(case, False) == reference, "two equal runs differ"
         except AssertionError as error:
             raise AssertionError(f"{error} [{case}]") from error
 

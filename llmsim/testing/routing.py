@@ -22,7 +22,7 @@ from llmsim.kvcache import KVCache
 from llmsim.recorder import Recorder
 from llmsim.routers.base import ReplicaView, Router
 from llmsim.schedulers.sarathi import Sarathi
-from llmsim.testing.conformance import CASES, COST, MAX_MODEL_LEN, Case
+from llmsim.testing.conformance import CASES, COST, MAX_MODEL_LEN, Case, check_cases
 
 if TYPE_CHECKING:
     from llmsim.request import Request
@@ -54,13 +54,7 @@ class _Watched(Router):
 
 def check_router(make: Callable[[], Router], *, cases: Sequence[Case] = CASES) -> None:
     """Run every case; `make` is the router's class, or a function that makes one. Raises AssertionError."""
-    for case in cases:
-        try:
-            reference = _serve(make, case, macro=False)
-            assert _serve(make, case, macro=True) == reference, "macro-steps and single steps differ"
-            assert _serve(make, case, macro=False) == reference, "two equal runs differ"
-        except AssertionError as error:
-            raise AssertionError(f"{error} [{case}]") from error
+    check_cases(lambda case, macro: _serve(make, case, macro=macro), cases)
 
 
 def _serve(make: Callable[[], Router], case: Case, *, macro: bool) -> list[int]:
