@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmsim.metrics.latency import Definitions, ttft_ns
-from llmsim.metrics.quantiles import weighted_percentiles
+from llmsim.metrics.latency import Definitions, itl_samples, ttft_ns
+from llmsim.metrics.quantiles import Ints, weighted_percentiles
 from llmsim.metrics.slo import CLASS_TARGETS, Slo, TbtRule, has_target, slo_met
-from llmsim.metrics.timeline import Mask, Timeline, longest_gaps, pooled_gaps
+from llmsim.metrics.timeline import Mask, Timeline, longest_gaps
 from llmsim.metrics.usage import Span
 from llmsim.units import MILLISECOND, SECOND
 
@@ -29,8 +29,12 @@ def slo_report(
     slo: Slo | None = None,
     definitions: Definitions = "vllm",
     tbt_rule: TbtRule = "max",
+    first_token_at_prefill_end: bool | None = None,
 ) -> Report | None:
-    """Attainment and goodput of the `measured` (requests,) that have a limit; None if none has."""
+    """Attainment and goodput of the `measured` (requests,) that have a limit; None if none has.
+
+    A class's gaps are those of `itl_samples`, so with the 'slai' definitions they are the papers' TBT samples.
+    """
     targeted = has_target(requests, slo) & measured
     if not targeted.any():
         return None
@@ -40,7 +44,9 @@ def slo_report(
     reports = {}
     for name in classes:
         members = measured & np.asarray(names == name)
-        reports[name] = _class_report(requests, timeline, members, targeted, met, span, definitions)
+        report = _class_report(requests, members, targeted, met, span, definitions)
+        gaps = itl_samples(requests, timeline, members, definitions, first_token_at_prefill_end)
+        reports[name] = report | _gap_report(report["targets_s"]["tbt"], *gaps)
     return {
         "limits_ms": {} if slo is None else slo.limits(),
         "tbt_rule": tbt_rule,
@@ -61,21 +67,19 @@ def _share(met: Mask, targeted: Mask, span: Span) -> Report:
 
 def _class_report(
     requests: pd.DataFrame,
-    timeline: Timeline,
     members: Mask,
     targeted: Mask,
     met: Mask,
     span: Span,
     definitions: Definitions,
 ) -> Report:
-    """Attainment of a class, its targets, and the percentiles that papers hold against them."""
+    """Attainment of a class, its targets, and its TTFT percentiles."""
     finished = members & (requests["status"] == "finished").to_numpy(dtype=bool)
     ttft = ttft_ns(requests, definitions)[finished]
     ttft = ttft[~np.isnan(ttft)]
     p50, p99 = np.percentile(ttft, [50, 99]) / MILLISECOND if len(ttft) else (None, None)
     report = {"completed": int(finished.sum()), **_share(met, targeted & members, span)}
-    report |= {"targets_s": _targets(requests, members), "median_ttft_ms": p50, "p99_ttft_ms": p99}
-    return report | _gap_report(requests, timeline, members, finished)
+    return report | {"targets_s": _targets(requests, members), "median_ttft_ms": p50, "p99_ttft_ms": p99}
 
 
 def _targets(requests: pd.DataFrame, members: Mask) -> dict[str, float | None]:
@@ -87,12 +91,10 @@ def _targets(requests: pd.DataFrame, members: Mask) -> dict[str, float | None]:
     return targets
 
 
-def _gap_report(requests: pd.DataFrame, timeline: Timeline, members: Mask, finished: Mask) -> Report:
-    """p99 of the class's gaps, and the share of them above its TBT target (None without a common target)."""
-    target = _targets(requests, members)["tbt"]
+def _gap_report(target: float | None, gaps: Ints, weights: Ints) -> Report:
+    """p99 of the class's gaps (ns), and the share of them above its TBT target (seconds); empty without one."""
     if target is None:
         return {}
-    gaps, weights = pooled_gaps(timeline.of_requests(finished))
     total = int(weights.sum())
     over = int(weights[gaps > round(target * SECOND)].sum())
     return {

@@ -85,7 +85,9 @@ def summarize(
         definitions,
     )
     overlap = span.overlap(iterations)
-    attained = slo_report(requests, run.timeline, run.measured, span, slo, definitions, tbt_rule)
+    attained = slo_report(
+        requests, run.timeline, run.measured, span, slo, definitions, tbt_rule, first_token_at_prefill_end
+    )
     cut = to_ns(horizon_s) if horizon_s else None
     verdict = saturation(requests, iterations, replicas=replicas, closed_loop=closed_loop, horizon_ns=cut)
     summary: Summary = {"definitions": definitions}

@@ -195,6 +195,10 @@ def test_slai_definitions_take_the_end_of_the_prompt_and_the_recorded_samples() 
     recorded = np.array([sample for samples in run.samples for sample in samples]) / 1e6
     assert summary["p99_itl_ms"] == pytest.approx(np.percentile(recorded, 99), abs=1e-6)
     assert summary["mean_itl_ms"] == pytest.approx(recorded.mean(), rel=0.02)
+    of_class = (run.requests["slo_class"] == "paying").to_numpy()
+    samples = [sample for of, kept in zip(run.samples, of_class, strict=True) if kept for sample in of]
+    found = summary["slo"]["classes"]["paying"]["p99_itl_ms"]
+    assert found == pytest.approx(np.percentile(np.array(samples) / 1e6, 99), abs=1e-6)
 
 
 def test_bench_record_has_the_keys_of_vllm() -> None:
