@@ -63,6 +63,26 @@ def test_work_conserving_rules_are_bounded_and_the_others_diverge(name):
     assert (abs(growth) < 0.02) == (name in ("Sarathi", "Orca")), f"the queue grows by {growth:.3f} requests/s"
 
 
+@pytest.mark.parametrize(("places", "growth"), [(100, 0.0), (99, 1 / 46.75), (90, 10 / 46.75)])
+def test_the_cap_of_100_residents_is_just_enough_and_one_place_less_is_not(places, growth):
+    """99 decodes leave 29 tokens of a batch, so a prompt of 290 takes 10 batches: 1000 batches of 46.75 ms a request.
+
+    That is 100 places at one request every 467.5 ms. With fewer, batches are not full though requests wait: the cap
+    breaks work conservation, and the queue grows by what the places lack.
+    """
+    make = policy("Sarathi")
+    late = pending(lambda: make(max_num_seqs=places))[-400:]
+    found = np.polyfit(np.arange(400) * GAP_NS / 2e9, late, 1)[0]
+    assert found == pytest.approx(growth, abs=1e-3)
+
+
+@pytest.mark.parametrize("load", [1.0, 0.95])
+def test_orca_with_whole_prompts_is_not_work_conserving_and_diverges(load):
+    """A prompt of 290 with 99 decodes takes four tiles, 512 tokens' worth, for 389: capacity below the offered load."""
+    late = pending(lambda: Orca(max_num_seqs=100), gap_ns=round(GAP_NS / load))[-400:]
+    assert np.polyfit(np.arange(400) * GAP_NS / 2e9, late, 1)[0] > 0.1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_below_half_the_load_all_but_decode_first_are_bounded(name):
     late = pending(policy(name), gap_ns=2 * GAP_NS)[-400:]

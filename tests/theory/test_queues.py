@@ -57,6 +57,22 @@ def test_exponential_service_waits_as_m_m_1(load):
     assert error < 0.1 * wait
 
 
+def test_waits_are_those_of_lindleys_recursion_to_the_nanosecond():
+    """Exact on the very same arrivals, so what a mean wait lacks of its closed form is chance and nothing else."""
+    rng = np.random.default_rng(4)
+    prompts = np.maximum(1, np.rint(rng.exponential(SERVICE_S / PER_TOKEN_S, 5000))).astype(int)
+    waits = np.rint(one_slot(0.9 / SERVICE_S, prompts, seed=5) * 1e9).astype(int)
+    gaps = np.random.default_rng(5).exponential(SERVICE_S / 0.9, len(prompts))
+    arrivals = (np.cumsum(gaps) * 1e9).astype(np.int64).tolist()
+    free, expected = 0, []
+    for arrival, prompt in zip(arrivals, prompts.tolist(), strict=True):
+        began = max(arrival, free)
+        expected.append(began - arrival)
+        free = began + 10_000 * prompt + 1  # 10 us a token and the constant of 1 ns
+    assert waits.tolist() == expected
+    assert max(expected) > 20 * SERVICE_S * 1e9
+
+
 def test_littles_law_holds_of_any_run():
     requests = workload(4, n=300, rate=5.0)
     serve(requests, Sarathi, num_blocks=2000)
