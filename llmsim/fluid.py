@@ -2,20 +2,27 @@
 
 A linear programme. Requests bring tokens, decodes, decode context and query-key pairs, however they are batched; the
 device may run any mix of iterations that respects what every iteration respects: its price, the token budget, the
-places, and the KV blocks that decodes hold. What a real run does is one point of that set, so the least time the
-programme finds is a lower bound on the time a request costs, and its inverse an upper bound on the rate.
+places, and the KV blocks that decodes hold. Replicas share the work as they like, even that of one request. What a real
+run does is one point of that set, so the least time the programme finds is a lower bound on the time a request costs,
+and its inverse an upper bound on the rate.
+
+The solver is exact to about a millionth. Where a decode coefficient is negative (a published fit), decodes that a run
+repeats would lower its price; the programme counts each decode once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from llmsim.errors import CalibrationError, ConfigError
+from llmsim.costs.whole import to_femtoseconds
+from llmsim.errors import ConfigError
+from llmsim.programme import NAMES, Programme
+from llmsim.units import FS_PER_SECOND
 
 if TYPE_CHECKING:
     from llmsim.costs.calibration import Calibration
@@ -27,7 +34,7 @@ UNLIMITED = 1e9
 
 @dataclass(frozen=True, slots=True)
 class FluidBound:
-    """The bound and what of a request's least time goes where (seconds of one replica)."""
+    """The bound and what of a request's least time goes where (seconds of replicas, summed over kinds)."""
 
     rps: float
     replicas: int
@@ -61,13 +68,9 @@ class Demand(NamedTuple):
     decode_context: float
     pairs: float
     prefill_context: float
-    decode_blocks: float
-    """KV blocks that its decodes hold, summed over them."""
 
     @classmethod
-    def of(
-        cls, prompt: ArrayLike, output: ArrayLike, *, block_size: int, budget: float, first_at_prefill_end: bool
-    ) -> Demand:
+    def of(cls, prompt: ArrayLike, output: ArrayLike, *, budget: float, first_at_prefill_end: bool) -> Demand:
         """Means over requests of these lengths (tokens); raises ConfigError for none, or lengths below 1."""
         p, d = np.asarray(prompt, dtype=np.float64), np.asarray(output, dtype=np.float64)
         if not len(p) or len(p) != len(d) or p.min() < 1 or d.min() < 1:
@@ -81,7 +84,7 @@ class Demand(NamedTuple):
         chunks = np.ceil(p / budget)
         short = p - (chunks - 1) * budget  # least past context: the short chunk first, then full ones
         past = (chunks - 1) * short + budget * (chunks - 1) * (chunks - 2) / 2
-        values = (p, decodes, context, p * (p + 1) / 2, past, context / block_size)
+        values = (p, decodes, context, p * (p + 1) / 2, past)
         return cls(*(float(value.mean()) for value in values))
 
 
@@ -98,6 +101,63 @@ class Piece(NamedTuple):
     per_pair: float
     per_prefill_context: float
 
+    @property
+    def price(self) -> dict[str, float]:
+        """What the replica's time is the sum of."""
+        return {
+            "seconds": 1.0,
+            "context": self.per_decode_context,
+            "pairs": self.per_pair,
+            "past": self.per_prefill_context,
+        }
+
+    def rough_s(self, demand: Demand) -> float:
+        """The order of magnitude of a request's seconds."""
+        tokens = demand.prefill_tokens + demand.decode_tokens
+        constant, prefill, decode = (max(abs(line[i]) for line in self.lines) for i in range(3))
+        linear = constant * tokens / min(self.most, 1000.0) + prefill * demand.prefill_tokens
+        return linear + decode * demand.decode_tokens + 1e-15
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """`replicas` equal ones: batch times, and limits of an iteration (None: no limit; blocks: the calibration's)."""
+
+    calibration: Calibration
+    replicas: int = 1
+    token_budget: int | None = None
+    max_num_seqs: int | None = None
+    num_blocks: int | None = None
+    block_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("replicas", "token_budget", "max_num_seqs", "num_blocks", "block_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1 but got {value}")
+
+    @property
+    def budget(self) -> float:
+        """Tokens of an iteration."""
+        return float(self.token_budget or UNLIMITED)
+
+    @property
+    def places(self) -> float:
+        """Decodes of an iteration."""
+        return float(self.max_num_seqs or UNLIMITED)
+
+    @property
+    def kv_tokens(self) -> float:
+        """Lengths that the decodes of an iteration sum to at most."""
+        kv = self.calibration.kv
+        return float((self.num_blocks or kv.num_blocks) * (self.block_size or kv.block_size))
+
+    def pieces(self) -> list[Piece]:
+        """Its batch times, as far as its token budget goes."""
+        calibration = self.calibration
+        found = _pieces(calibration.batch_time, calibration.host_overhead.seconds, 0.0, UNLIMITED)
+        return [piece._replace(most=min(piece.most, self.budget)) for piece in found if piece.least < self.budget]
+
 
 def fluid_capacity(
     calibration: Calibration,
@@ -110,31 +170,39 @@ def fluid_capacity(
     num_blocks: int | None = None,
     first_token_at_prefill_end: bool = True,
 ) -> FluidBound:
-    """The bound for requests of these lengths, arrays of shape (requests,).
+    """The bound for requests of these lengths, arrays of shape (requests,), on equal replicas.
 
     `token_budget` tokens and `max_num_seqs` decodes an iteration at most (None: no limit); `num_blocks` KV blocks of
     the calibration's size (None: its own number). A limit that is left out makes the bound higher, never wrong.
     Raises ConfigError for lengths or limits below 1, CalibrationError if the programme has no solution.
     """
-    limits = {"token_budget": token_budget, "max_num_seqs": max_num_seqs, "num_blocks": num_blocks}
-    for name, value in {**limits, "replicas": replicas}.items():
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} must be at least 1 but got {value}")
-    budget = float(token_budget or UNLIMITED)
+    node = Node(calibration, replicas, token_budget, max_num_seqs, num_blocks)
+    return fluid_capacity_of(
+        [node], prompt_tokens, output_tokens, first_token_at_prefill_end=first_token_at_prefill_end
+    )
+
+
+def fluid_capacity_of(
+    nodes: Sequence[Node],
+    prompt_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    *,
+    first_token_at_prefill_end: bool = True,
+) -> FluidBound:
+    """The bound of replicas of several kinds, whatever the router sends where; the rest as in fluid_capacity.
+
+    It can exceed the sum over kinds: a router may send each kind the requests that suit it.
+    """
     demand = Demand.of(
         prompt_tokens,
         output_tokens,
-        block_size=calibration.kv.block_size,
-        budget=budget,
+        budget=max(node.budget for node in nodes),
         first_at_prefill_end=first_token_at_prefill_end,
     )
-    host = calibration.host_overhead.seconds
-    pieces = [piece for piece in _pieces(calibration.batch_time, host, 0.0, UNLIMITED) if piece.least < budget]
-    pieces = [piece._replace(most=min(piece.most, budget)) for piece in pieces]
-    blocks = num_blocks or calibration.kv.num_blocks
-    parts, iterations = _least_time(pieces, demand, float(max_num_seqs or UNLIMITED), demand.decode_blocks / blocks)
+    seconds, parts, iterations = _least_time(nodes, demand)
     tokens = demand.prefill_tokens + demand.decode_tokens
-    return FluidBound(replicas / sum(parts), replicas, *parts, tokens_per_iteration=tokens / iterations)
+    replicas = sum(node.replicas for node in nodes)
+    return FluidBound(1 / seconds, replicas, *parts, tokens_per_iteration=tokens / iterations)
 
 
 def _pieces(form: BatchTime, host: float, least: float, most: float) -> Iterator[Piece]:
@@ -146,13 +214,17 @@ def _pieces(form: BatchTime, host: float, least: float, most: float) -> Iterator
             yield from _pieces(stratum.batch_time, host, low, high)
             low = high
         return
-    value = form.value
-    constant = value("constant") + host
+
+    def value(name: str, more: float = 0.0) -> float:
+        """As the simulator prices it: whole femtoseconds."""
+        return to_femtoseconds(name, form.value(name) + more, negative=True) / FS_PER_SECOND
+
+    constant = value("constant", host)
     prefill = value("per_token") + value("per_prefill_token")
     decode = value("per_token") + value("per_decode_token") + value("per_sequence")  # a chunk's sequence is left out
     lines = [(constant, prefill, decode)]
     if form.form == "hinge":
-        lines.append((value("floor") + host, 0.0, 0.0))
+        lines.append((value("floor", host), 0.0, 0.0))
     if form.form == "tiled":
         # ceil(n / tile) is at least n / tile, and at least 1.
         share = value("per_tile") / (form.tile_tokens or 1)
@@ -161,48 +233,27 @@ def _pieces(form: BatchTime, host: float, least: float, most: float) -> Iterator
     yield Piece(least, most, tuple(lines), *contexts)
 
 
-NAMES = ("iterations", "seconds", "prefill", "decode", "context", "pairs", "past")
-"""Variables of the programme, for each piece: what its iterations take and what they serve."""
-
-
-def _least_time(
-    pieces: list[Piece], demand: Demand, places: float, least_iterations: float
-) -> tuple[tuple[float, float, float], float]:
-    """Seconds of a request (linear layers, decode context, prefill attention) and its share of iterations."""
-    from scipy.optimize import linprog
-
-    width = len(NAMES)
-    cost, upper, bound = np.zeros(width * len(pieces)), [], []
-
-    def row(**entries: float) -> NDArray[np.float64]:
-        return np.array([entries.get(name, 0.0) for name in NAMES])
-
-    def add(at: int, entries: NDArray[np.float64]) -> None:
-        line = np.zeros_like(cost)
-        line[at * width : (at + 1) * width] = entries
-        upper.append(line)
-        bound.append(0.0)
-
-    for at, piece in enumerate(pieces):
-        cost[at * width : (at + 1) * width] = row(
-            seconds=1.0, context=piece.per_decode_context, pairs=piece.per_pair, past=piece.per_prefill_context
-        )
+def _least_time(nodes: Sequence[Node], demand: Demand) -> tuple[float, tuple[float, float, float], float]:
+    """Seconds of the cluster a request, seconds of replicas by part (as in FluidBound), and iterations."""
+    pieces = [(node, piece) for node in nodes for piece in node.pieces()]
+    brought = dict(zip(NAMES[2:], demand, strict=True))
+    programme = Programme(len(pieces), brought, min(piece.rough_s(demand) for _, piece in pieces))
+    for at, (node, piece) in enumerate(pieces):
         for constant, prefill, decode in piece.lines:
-            add(at, row(iterations=constant, prefill=prefill, decode=decode, seconds=-1.0))
-        add(at, row(prefill=1.0, decode=1.0, iterations=-piece.most))
-        add(at, row(prefill=-1.0, decode=-1.0, iterations=piece.least))
-        add(at, row(decode=1.0, iterations=-places))
-    upper.append(np.tile(row(iterations=-1.0), len(pieces)))
-    bound.append(-least_iterations)
-    served = np.array([np.tile(row(**{name: 1.0}), len(pieces)) for name in NAMES[2:]])
-    brought = [demand.prefill_tokens, demand.decode_tokens, demand.decode_context, demand.pairs, demand.prefill_context]
-    found = linprog(cost, A_ub=np.array(upper), b_ub=bound, A_eq=served, b_eq=brought, method="highs")
-    if not found.success:
-        raise CalibrationError(f"the fluid bound of this calibration cannot be computed: {found.message}")
-    each = found.x.reshape(len(pieces), width)
-    linear = float(each[:, 1].sum())
-    context = float(sum(piece.per_decode_context * row[4] for piece, row in zip(pieces, each, strict=True)))
+            line = {"iterations": constant, "prefill": prefill, "decode": decode, "seconds": -1.0}
+            programme.at_most_zero({at: line})
+        programme.at_most_zero({at: {"prefill": 1.0, "decode": 1.0, "iterations": -piece.most}})
+        programme.at_most_zero({at: {"prefill": -1.0, "decode": -1.0, "iterations": piece.least}})
+        programme.at_most_zero({at: {"decode": 1.0, "iterations": -node.places}})
+    for node in nodes:
+        mine = [at for at, (owner, _) in enumerate(pieces) if owner is node]
+        programme.at_most_zero({at: {"context": 1.0, "iterations": -node.kv_tokens} for at in mine})
+        programme.at_most_zero({at: pieces[at][1].price for at in mine}, cluster_s=-node.replicas)
+    falls = any(decode < 0 for _, piece in pieces for _, _, decode in piece.lines)
+    seconds, each = programme.least(exactly=["decode"] if falls else [])
+    context = sum(piece.per_decode_context * row[4] for (_, piece), row in zip(pieces, each, strict=True))
     attention = sum(
-        piece.per_pair * row[5] + piece.per_prefill_context * row[6] for piece, row in zip(pieces, each, strict=True)
+        piece.per_pair * row[5] + piece.per_prefill_context * row[6]
+        for (_, piece), row in zip(pieces, each, strict=True)
     )
-    return (linear, context, float(attention)), float(each[:, 0].sum())
+    return seconds, (float(each[:, 1].sum()), float(context), float(attention)), float(each[:, 0].sum())

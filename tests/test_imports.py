@@ -23,7 +23,7 @@ LEVELS = [
     {"replica", "progress"},
     {"routers"},
     {"cluster", "metrics", "config", "profiling"},
-    {"registry", "tabulate", "tables", "provenance", "theory", "fluid"},
+    {"registry", "tabulate", "tables", "provenance", "theory", "programme", "fluid"},
     {"results", "testing"},
     {"kinds", "plots"},
     {"simulation"},

@@ -80,7 +80,9 @@ class Plan:
             return self.start
         if self.find == "replicas":
             return 1
-        return START_RPS if self.bound_rps is None else START_SHARE * self.bound_rps
+        if self.bound_rps is None:
+            return START_RPS
+        return float(f"{START_SHARE * self.bound_rps:.2g}")  # a solver's last digits must not move the probes
 
     def search(self) -> Search:
         """A new search. ConfigError for a start or a precision that cannot be used."""

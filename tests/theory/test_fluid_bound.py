@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmsim.config import load_runs
 from llmsim.costs.calibration import load_calibration, read_calibration
 from llmsim.errors import ConfigError
-from llmsim.fluid import fluid_capacity
+from llmsim.fluid import Node, fluid_capacity, fluid_capacity_of
 from llmsim.simulation import simulate
 from llmsim.traces.workload import Workload, build_workload
 
@@ -77,6 +77,49 @@ def test_every_limit_lowers_the_bound_or_leaves_it():
     for limit in ({"token_budget": 256}, {"max_num_seqs": 16}, {"num_blocks": 800}):
         assert fluid_capacity(calibration, prompt, output, **limit).rps < free
     assert "% decode context" in fluid_capacity(calibration, prompt, output).describe()
+
+
+def test_kinds_that_suit_different_requests_do_more_than_the_sum_of_their_bounds(calibration_of):
+    """One kind is cheap in prompts and one in decodes; each alone is slow on the mix, and a router need not mix."""
+    cheap, dear = 1e-6, 1e-3
+    prompts, _ = calibration_of(
+        {"form": "linear", "coefficients": linear(constant=1e-6, per_prefill_token=cheap, per_decode_token=dear)}
+    )
+    decodes, _ = calibration_of(
+        {"form": "linear", "coefficients": linear(constant=1e-6, per_prefill_token=dear, per_decode_token=cheap)}
+    )
+    mix = ([1000, 1], [1, 1001])
+    alone = [fluid_capacity(kind, *mix).rps for kind in (prompts, decodes)]
+    both = fluid_capacity_of([Node(prompts), Node(decodes)], *mix).rps
+    apart = min(fluid_capacity(prompts, [1000], [1]).rps, fluid_capacity(decodes, [1], [1001]).rps)
+    assert sum(alone) < 5 < 1.9 * apart < both
+
+
+def test_equal_kinds_are_as_good_as_one_kind_of_more_replicas():
+    calibration = load_calibration(SHIPPED[0])
+    kinds = [Node(calibration, 2), Node(calibration, 1)]
+    split = fluid_capacity_of(kinds, [500, 90], [80, 300])
+    assert split.rps == pytest.approx(fluid_capacity(calibration, [500, 90], [80, 300], replicas=3).rps, rel=1e-5)
+
+
+def test_the_clock_scales_the_bound(calibration_of):
+    """Context tokens cost less seconds than the solver's absolute tolerances: unscaled, this was 0.05 % too low."""
+    names = ("constant", "per_token", "per_decode_context", "per_prefill_attention", "per_prefill_context")
+    femtoseconds = {
+        80: (14_417_511_148, 1_494_784_656, 89_577_569, 441, 35_296),
+        404: (790_693_416_448, 47_191_789, 1_261, 1_426, 4_389),
+        None: (109_754_340_404, 134_925_569, 1_220, 414, 19_713),
+    }
+    rates = []
+    for second in (1e15, 1e11):
+        strata = [
+            {"form": "linear", "coefficients": linear(**{n: v / second for n, v in zip(names, row, strict=True)})}
+            | ({} if most is None else {"max_tokens": most})
+            for most, row in femtoseconds.items()
+        ]
+        calibration, _ = calibration_of({"form": "stratified", "strata": strata})
+        rates.append(fluid_capacity(calibration, [7138], [5], token_budget=2194, max_num_seqs=142).rps / second)
+    assert rates[0] / rates[1] == pytest.approx(1, rel=1e-6)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
