@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,25 +81,36 @@ def number(value: float | None) -> str:
     return f"{value:.{digits}f}"
 
 
-def _starred(values: Sequence[float | None], *, lowest: bool = True) -> list[str]:
-    """Values as text of one width, a star behind the best as printed; none if all print the same."""
+def with_best(values: Sequence[float | None], *, lowest: bool = True) -> list[tuple[str, bool]]:
+    """Each value as text, and whether it is the best as printed; none is if all print the same."""
     texts = [number(value) for value in values]
     known = [value for value in values if value is not None]
     best = number(min(known) if lowest else max(known)) if known else "-"
     tell = len({text for text in texts if text != "-"}) > 1
-    return [text + ("*" if tell and text == best else " ") for text in texts]
+    return [(text, tell and text == best) for text in texts]
 
 
-def _latency_block(names: Sequence[str], summaries: Sequence[dict[str, Any]]) -> str:
-    groups, heads, columns = "", "", []
+def latency_columns(summaries: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, list[list[float | None]]]]:
+    """Metric, unit and one column a point for each latency; in seconds where a value is large, else in ms."""
     for metric in METRICS:
         values = [[summary.get(f"{point}_{metric}_ms") for summary in summaries] for point in POINTS]
         slow = any(value is not None and value >= SECONDS_FROM_MS for column in values for value in column)
         unit, scale = ("s", 1e-3) if slow else ("ms", 1.0)
+        yield metric, unit, [[None if v is None else v * scale for v in column] for column in values]
+
+
+def _starred(values: Sequence[float | None], *, lowest: bool = True) -> list[str]:
+    """Values as text of one width, a star behind the best."""
+    return [text + ("*" if best else " ") for text, best in with_best(values, lowest=lowest)]
+
+
+def _latency_block(names: Sequence[str], summaries: Sequence[dict[str, Any]]) -> str:
+    groups, heads, columns = "", "", []
+    for metric, unit, values in latency_columns(summaries):
         title = f" {metric.upper()} {unit} "
         groups += "  " + title.center(CELL * len(POINTS), "-")
         heads += "  " + "".join(f"{point:>{CELL - 1}} " for point in POINTS)
-        columns += [_starred([None if v is None else v * scale for v in column]) for column in values]
+        columns += [_starred(column) for column in values]
     lines = [" " * NAME_WIDTH + groups, "scheduler".ljust(NAME_WIDTH) + heads]
     for row, name in enumerate(names):
         cells = [column[row].rjust(CELL) for column in columns]

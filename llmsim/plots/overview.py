@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llmsim.plots.data import config_of
 from llmsim.plots.page import Best, html_table
 from llmsim.plots.style import Style
-from llmsim.tables import CONTESTS, METRICS, POINTS, SAME, SECONDS_FROM_MS, contest_words, number
+from llmsim.tables import CONTESTS, METRICS, POINTS, SAME, contest_words, latency_columns, number, with_best
 
 if TYPE_CHECKING:
     from llmsim.results import Result
@@ -51,22 +51,15 @@ def swatch(name: str, looks: Looks) -> str:
 
 def marked(values: Sequence[float | None], *, lowest: bool = True) -> list[str]:
     """Values as text, the best as printed being `Best`; none is, if all print the same."""
-    texts = [number(value) for value in values]
-    known = [value for value in values if value is not None]
-    best = number(min(known) if lowest else max(known)) if known else "-"
-    tell = len({text for text in texts if text != "-"}) > 1
-    return [Best(text) if tell and text == best else text for text in texts]
+    return [Best(text) if best else text for text, best in with_best(values, lowest=lowest)]
 
 
 def latency_table(names: Sequence[str], summaries: Summaries, looks: Looks) -> str:
     """Percentiles of the four latencies, a row a run."""
     columns, groups = [], [("", 1)]
-    for metric in METRICS:
-        values = [[summary.get(f"{point}_{metric}_ms") for summary in summaries] for point in POINTS]
-        slow = any(v is not None and v >= SECONDS_FROM_MS for column in values for v in column)
-        unit, scale = ("s", 1e-3) if slow else ("ms", 1.0)
+    for metric, unit, values in latency_columns(summaries):
         groups.append((f"{metric.upper()} ({unit})", len(POINTS)))
-        columns += [marked([None if v is None else v * scale for v in column]) for column in values]
+        columns += [marked(column) for column in values]
     rows = [[swatch(name, looks), *(column[i] for column in columns)] for i, name in enumerate(names)]
     return html_table(["scheduler", *POINTS * len(METRICS)], rows, groups=groups)
 
