@@ -54,6 +54,7 @@ class Run:
         observer: Observer | None = None,
     ) -> None:
         self.spec = spec
+        self.given = scheduler
         self.kinds = kinds_of(spec, scheduler)
         longest = min(kind.max_model_len for kind in self.kinds)  # any replica must be able to take any prompt
         self.workload = workload or build_workload(spec.workload, spec.seed, longest)
@@ -101,7 +102,7 @@ class Run:
     def summary(self, tables: Tables) -> dict[str, Any]:
         """Name and policy, every metric, and how far the calibration was stretched."""
         spec = self.spec
-        summary: dict[str, Any] = {"name": spec.name, "scheduler": self.label, "seed": spec.seed}
+        summary: dict[str, Any] = {"name": spec.name, "scheduler": policies_label(spec, self.given), "seed": spec.seed}
         summary |= summarize(
             *tables,
             definitions=self._definitions,
@@ -121,11 +122,6 @@ class Run:
         if len(reports) > 1:
             summary["calibrations"] = reports
         return summary
-
-    @property
-    def label(self) -> str:
-        """The policies in one line: one, or those of the groups in order."""
-        return " + ".join(dict.fromkeys(scheduler_label(kind.scheduler) for kind in self.kinds))
 
     def _range_reports(self, iterations: pd.DataFrame) -> list[dict[str, Any]]:
         """One for each calibration of the cluster, over the iterations of its replicas."""
@@ -193,3 +189,11 @@ def scheduler_label(scheduler: Any) -> str:
         return repr(scheduler)
     options = [f"{key}={value}" for key, value in scheduler.items() if key != "name"]
     return ",".join([str(scheduler["name"]), *options])
+
+
+def policies_label(spec: RunSpec, scheduler: Any = None) -> str:
+    """The policies of a run in one line: the one, or those of its groups in order; `scheduler` replaces them all."""
+    if scheduler is not None or not spec.cluster.groups:
+        return scheduler_label(scheduler or spec.scheduler)
+    each = (scheduler_label(group.scheduler or spec.scheduler) for group in spec.cluster.groups)
+    return " + ".join(dict.fromkeys(each))

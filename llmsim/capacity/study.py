@@ -23,7 +23,7 @@ from llmsim.capacity.runs import (
 )
 from llmsim.capacity.search import Found, Search, rate_search, replica_search
 from llmsim.errors import ConfigError, did_you_mean
-from llmsim.simulation import scheduler_label
+from llmsim.simulation import policies_label
 from llmsim.sweep import Case, run_many
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _seeded(case: Case, seed: int) -> Case:
 
 
 def _label(case: Case) -> str:
-    return scheduler_label(case.spec.scheduler if case.scheduler is None else case.scheduler)
+    return policies_label(case.spec, case.scheduler)
 
 
 def _enough_for_all(
