@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -132,14 +131,11 @@ def crossing(x: Sequence[float], y: Sequence[float], limit: float) -> float:
     return float(at[i - 1] + share * (at[i] - at[i - 1]))
 
 
-@dataclass
 class Published:
     """The table that ends an experiment: what was published, what came out here, and how far apart they are."""
 
-    rows: list[dict[str, Any]]
-
     def __init__(self) -> None:
-        self.rows = []
+        self.rows: list[dict[str, Any]] = []
 
     def add(
         self, what: str, published: float | str, ours: float | str, *, unit: str = "", relative: bool = True
