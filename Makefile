@@ -45,7 +45,7 @@ test-live: $(VENV)/.live  ## add torch, run the tests that need it
 lint: $(VENV)/.dev  ## ruff
 	@$(BIN)/ruff check llmsim tests experiments
 
-types: $(VENV)/.dev  ## mypy, strict
+types: $(VENV)/.live  ## mypy, strict (with torch, whose types it needs)
 	@$(BIN)/mypy
 
 experiments: $(VENV)/.run  ## all experiments at full size (about half an hour on two cores); results in experiments/results

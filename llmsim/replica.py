@@ -129,6 +129,7 @@ class Replica:
                 yield self._idle
                 now = env.now
                 yield Tick(env, now)  # let the other arrivals of the same instant in
+                executor.wake(now)
                 continue
             waiting = scheduler.queued
             iterations = self._repetitions(batch) if self.macro else 1

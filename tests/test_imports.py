@@ -15,7 +15,7 @@ PACKAGE = Path(llmsim.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "_data" not in p.parts)
 LEVELS = [
     {"units", "errors", "data"},
-    {"request", "strict"},
+    {"request", "strict", "models"},
     {"batch", "decodes", "kvcache"},
     {"schedulers", "costs"},
     {"executors", "traces"},
@@ -39,8 +39,8 @@ ONLY_IN = {
     "rich": {"cli", "experiment.py"},
     "sklearn": {"profiling"},
     "plotly": {"plots"},
-    "torch": set(),
-    "flashinfer": set(),
+    "torch": {"executors", "profiling"},
+    "flashinfer": {"executors"},
 }
 SCHEDULERS_MAY = {"batch", "decodes", "errors", "kvcache", "request", "schedulers", "units"}
 

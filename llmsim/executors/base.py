@@ -23,6 +23,9 @@ class Executor(ABC):
         Ends, not durations: the gap between an end and the next start is then part of the measurement, not lost.
         """
 
+    def wake(self, now: int) -> None:  # noqa: B027  # a hook
+        """Hook: the replica was idle and has been woken at `now`. A real device starts its stopwatch here."""
+
     def truncate(self, ends: Sequence[int], now: int) -> Sequence[int]:
         """The ends up to the first at or after `now`: the iteration in flight completes, the rest never ran."""
         return ends[: bisect_left(ends, now) + 1]

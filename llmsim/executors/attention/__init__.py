@@ -1,0 +1,1 @@
+"""Attention backends of the real executor: sdpa (torch, any device), flashinfer (CUDA). Loaded on first use."""

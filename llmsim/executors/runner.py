@@ -1,0 +1,140 @@
+"""ModelRunner: model, attention backend and sampler of one device; runs a step and says how long it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from llmsim.errors import ConfigError, did_you_mean
+from llmsim.executors.decoder import Decoder, sample
+from llmsim.executors.step import Row, Step
+
+if TYPE_CHECKING:
+    from llmsim.executors.attention.base import AttentionBackend
+    from llmsim.models import ModelConfig
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+KV_STD = 0.02
+
+
+class StepResult(NamedTuple):
+    """Sampled tokens (B,) and nanoseconds.
+
+    `forward_ns` from the packed step to the sampled tokens, on a GPU by CUDA events on the stream; `whole_ns` with
+    packing before and the tokens' way to the host after it.
+    """
+
+    tokens: list[int]
+    forward_ns: int
+    whole_ns: int
+
+
+def backend_class(name: str) -> type[AttentionBackend]:
+    """The attention backend called `name`; ConfigError if there is none."""
+    if name == "sdpa":
+        from llmsim.executors.attention.sdpa import SdpaBackend
+
+        return SdpaBackend
+    if name in ("flashinfer", "flashinfer-batch"):
+        from llmsim.executors.attention import flashinfer
+
+        return flashinfer.FlashInferBackend if name == "flashinfer" else flashinfer.FlashInferBatchAttention
+    known = ("sdpa", "flashinfer", "flashinfer-batch")
+    raise ConfigError(f"there is no attention backend {name!r}.{did_you_mean(name, known)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceSpec:
+    """Where and how a model runs: what a calibration is valid for, and what a manifest records.
+
+    `threads` are torch's on a CPU: one, as two on a shared machine of two cores were several times slower and wildly
+    noisy. `temperature` 0 takes the likeliest token.
+    """
+
+    device: str = "cpu"
+    backend: str = "sdpa"
+    dtype: str = "float32"
+    page_size: int = 16
+    threads: int = 1
+    seed: int = 0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ConfigError(f"dtype must be one of {', '.join(DTYPES)} but got {self.dtype!r}")
+        if self.page_size < 1 or self.threads < 1:
+            raise ConfigError(f"page_size and threads must be at least 1 but got {self.page_size} and {self.threads}")
+        if self.device.split(":")[0] not in ("cpu", "cuda"):
+            raise ConfigError(f"device must be cpu, cuda or cuda:N but got {self.device!r}")
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of one number of weights and KV."""
+        return DTYPES[self.dtype].itemsize
+
+
+class ModelRunner:
+    """One model on one device with `num_pages` pages of KV, ready to run steps.
+
+    Raises ConfigError where the device or the backend is not there.
+    """
+
+    def __init__(self, config: ModelConfig, spec: DeviceSpec, num_pages: int) -> None:
+        self.config = config
+        self.spec = spec
+        self.num_pages = num_pages
+        self.device = torch.device(spec.device)
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("device cuda was asked for, but torch finds no CUDA device; use --device cpu")
+        if self.device.type == "cpu":
+            torch.set_num_threads(spec.threads)
+        dtype = DTYPES[spec.dtype]
+        self.model = Decoder(config, dtype=dtype, device=self.device, seed=spec.seed)
+        self.attention = backend_class(spec.backend)(
+            config, num_pages=num_pages, page_size=spec.page_size, dtype=dtype, device=self.device
+        )
+        self._generator = torch.Generator(self.device).manual_seed(spec.seed)
+
+    def fill_kv(self) -> None:
+        """Random normal keys and values everywhere: for measuring batches whose past was never computed."""
+        for layer in self.attention.kv:
+            layer.normal_(std=KV_STD, generator=self._generator)
+
+    @torch.inference_mode()
+    def logits(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Logits (B, vocabulary) after the last token of each row; writes the rows' KV."""
+        return self._forward(Step.pack(rows, self.spec.page_size))
+
+    @torch.inference_mode()
+    def step(self, rows: Sequence[Row]) -> StepResult:
+        """Run one iteration and sample a token for every row."""
+        began = time.perf_counter_ns()
+        packed = Step.pack(rows, self.spec.page_size)
+        tokens, forward_ns = self._timed(lambda: sample(self._forward(packed), self.spec.temperature, self._generator))
+        held: list[int] = tokens.tolist()
+        return StepResult(held, forward_ns, time.perf_counter_ns() - began)
+
+    def _forward(self, step: Step) -> torch.Tensor:
+        self.attention.plan(step)
+        arrays = (step.token_ids, step.positions, step.last)
+        token_ids, positions, last = (torch.from_numpy(array).to(self.device) for array in arrays)
+        logits: torch.Tensor = self.model(token_ids, positions, last, self.attention)
+        return logits
+
+    def _timed(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:
+        """What `work` gives, and its nanoseconds on the device."""
+        if self.device.type == "cpu":
+            began = time.perf_counter_ns()
+            out = work()
+            return out, time.perf_counter_ns() - began
+        first = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch has no types there
+        last = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        first.record()
+        out = work()
+        last.record()
+        last.synchronize()
+        return out, round(first.elapsed_time(last) * 1e6)
