@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,18 @@ from llmsim.units import to_ns
 if TYPE_CHECKING:
     from llmsim.cluster import Cluster
     from llmsim.config import EngineSpec, RunSpec
+    from llmsim.costs.base import CostModel
     from llmsim.costs.calibration import Calibration
+    from llmsim.executors.base import Executor
     from llmsim.recorder import Observer
+
+Machine = Callable[["Kind", "CostModel"], "tuple[Executor, KVCache]"]
+"""What a replica of a kind runs on, given the kind's batch-time model: a device and its KV cache."""
+
+
+def simulated(kind: Kind, cost: CostModel) -> tuple[Executor, KVCache]:
+    """The Machine of a simulation: times from the cost model, blocks that are only counted."""
+    return SimulatedExecutor(cost), KVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +57,18 @@ class Kind:
             engine.max_model_len or loaded.max_model_len,
         )
 
-    def add_to(self, cluster: Cluster, spec: RunSpec, observer: Observer | None) -> None:
-        """Add the replicas to the cluster, each with a policy of its own."""
+    def add_to(self, cluster: Cluster, spec: RunSpec, observer: Observer | None, machine: Machine = simulated) -> None:
+        """Add the replicas to the cluster, each with a policy of its own, on what `machine` makes."""
         for _ in range(self.count):
             policy = registry.build("scheduler", with_predictor(self.scheduler))
             if policy is self.scheduler:
                 policy = copy.copy(policy)  # an object was given: replicas do not share it
             cost = self.calibration.cost_model(strict_range=spec.strict_range)
-            kv = KVCache(self.num_blocks, self.block_size, self.engine.watermark)
+            executor, kv = machine(self, cost)
             policy.bind(kv, self.max_model_len)
             cluster.add_replica(
                 policy,
-                SimulatedExecutor(cost),
+                executor,
                 kv,
                 Recorder(observer),
                 macro=not spec.step_by_step,

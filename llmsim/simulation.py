@@ -15,7 +15,7 @@ import pandas as pd
 from llmsim import registry
 from llmsim.cluster import Cluster, Progress
 from llmsim.costs.ranges import check_ranges, outside_box
-from llmsim.kinds import kinds_of
+from llmsim.kinds import Machine, kinds_of, simulated
 from llmsim.metrics import Definitions, parse_slo, request_metrics, summarize
 from llmsim.provenance import manifest
 from llmsim.results import Result
@@ -42,7 +42,7 @@ class Run:
     """One spec on its way to a result: built, then served, then made into tables and a summary.
 
     `scheduler` (a policy object, or anything that spec.scheduler may be) and `workload` stand in for the spec's
-    own; every replica gets a copy of the policy.
+    own; every replica gets a copy of the policy. `machine` makes what the replicas run on.
     """
 
     def __init__(
@@ -52,8 +52,10 @@ class Run:
         scheduler: Any = None,
         workload: Workload | None = None,
         observer: Observer | None = None,
+        machine: Machine = simulated,
     ) -> None:
         self.spec = spec
+        self._machine = machine
         self.given = scheduler
         self.kinds = kinds_of(spec, scheduler)
         longest = min(kind.max_model_len for kind in self.kinds)  # any replica must be able to take any prompt
@@ -69,7 +71,7 @@ class Run:
         router.bind(spec.cluster.replicas, np.random.default_rng(stream))
         cluster = Cluster(router)
         for kind in self.kinds:
-            kind.add_to(cluster, spec, observer)
+            kind.add_to(cluster, spec, observer, self._machine)
         return cluster
 
     def serve(self, progress: Progress | None = None) -> None:
@@ -141,13 +143,14 @@ def simulate(
     workload: Workload | None = None,
     observer: Observer | None = None,
     progress: Progress | None = None,
+    machine: Machine = simulated,
 ) -> Result:
     """Run one spec to its end (or its horizon). Arguments as in `Run`.
 
     Raises ConfigError, TraceError, CalibrationError, CapacityError or StalledError.
     """
     began = time.perf_counter()
-    run = Run(spec, scheduler=scheduler, workload=workload, observer=observer)
+    run = Run(spec, scheduler=scheduler, workload=workload, observer=observer, machine=machine)
     run.serve(progress)
     served = time.perf_counter()
     tables = run.tables()
