@@ -12,6 +12,7 @@ from llmsim.costs.calibration_file import read_calibration
 from llmsim.costs.records import (
     Calibration,
     ErrorFigures,
+    ExecutorSetup,
     FitErrors,
     HostOverhead,
     KvMemory,
@@ -24,6 +25,7 @@ from llmsim.errors import CalibrationError, did_you_mean
 __all__ = [
     "Calibration",
     "ErrorFigures",
+    "ExecutorSetup",
     "FitErrors",
     "HostOverhead",
     "KvMemory",

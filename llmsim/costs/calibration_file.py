@@ -13,6 +13,7 @@ from llmsim.costs.records import (
     SCHEMA_VERSION,
     Calibration,
     ErrorFigures,
+    ExecutorSetup,
     FitErrors,
     HostOverhead,
     KvMemory,
@@ -38,6 +39,7 @@ def read_calibration(path: str | Path) -> Calibration:
         "host_overhead": _host_overhead(top.section("host_overhead")),
         "kv": _kv(top.section("kv")),
         "limit": _limit(top.section("limit")),
+        "executor": _executor(top.section("executor")) if top.has("executor") else None,
         "provenance": _provenance(top.section("provenance")),
     }
     top.close()
@@ -108,6 +110,13 @@ def _limit(section: Section) -> LengthLimit:
     limit = LengthLimit(**sizes, source=section.text("source"))
     section.close()
     return limit
+
+
+def _executor(section: Section) -> ExecutorSetup:
+    texts = {name: section.text(name) for name in ("model", "device", "backend", "dtype")}
+    setup = ExecutorSetup(**texts, threads=section.whole("threads", minimum=1))
+    section.close()
+    return setup
 
 
 def _provenance(section: Section) -> Provenance:

@@ -80,8 +80,19 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSetup:
+    """What was measured, so that it can be run again: `model` is a shape's name or file, the rest as in DeviceSpec."""
+
+    model: str
+    device: str
+    backend: str
+    dtype: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """One calibration file, validated."""
+    """One calibration file, validated. `executor` is None where nobody's executor here made the measurements."""
 
     device: str
     model: str
@@ -92,6 +103,7 @@ class Calibration:
     kv: KvMemory
     limit: LengthLimit
     provenance: Provenance
+    executor: ExecutorSetup | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -150,6 +162,7 @@ class Calibration:
             "host_overhead": _plain(self.host_overhead),
             "kv": _plain(self.kv),
             "limit": _plain(self.limit),
+            **({} if self.executor is None else {"executor": _plain(self.executor)}),
             "provenance": {**(_plain(self.provenance) or {}), "notes": list(self.provenance.notes)},
         }
         return json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
