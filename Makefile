@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: help demo test test-live lint types experiments notebooks bench clean
+.PHONY: help live demo test test-live lint types experiments notebooks bench clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -32,6 +32,8 @@ $(VENV)/.live: $(VENV)/.dev
 	@$(PIP) install torch==2.13.0
 	@touch $@
 
+live: $(VENV)/.live  ## add torch for the CPU, which profile and validate need
+
 demo: $(VENV)/.run  ## set up, serve a shipped workload with four schedulers, show who wins
 	@$(BIN)/llmsim simulate experiments/demo.yaml --out runs
 
@@ -39,8 +41,7 @@ test: $(VENV)/.dev  ## set up, run all tests that need no torch
 	@$(BIN)/python -m pytest -q -m "not live and not gpu"
 
 test-live: $(VENV)/.live  ## add torch, run the tests that need it
-	@$(BIN)/python -m pytest -q -m live; code=$$?; \
-	if [ $$code -eq 5 ]; then echo "no test is marked live yet: the real executor is not built"; exit 0; fi; exit $$code
+	@$(BIN)/python -m pytest -q -m live
 
 lint: $(VENV)/.dev  ## ruff
 	@$(BIN)/ruff check llmsim tests experiments

@@ -34,8 +34,13 @@ def test_the_wheel_simulates_outside_the_checkout(tmp_path):
     ran = subprocess.run(run, cwd=work, env=environment, capture_output=True, text=True, check=True)
     (summary,) = json.loads(ran.stdout)
     assert summary["completed"] == 20
+    code = (
+        "import llmsim, llmsim.data as d; from llmsim.models import load_model; "
+        "from llmsim.profiling.plan import load_plan; load_model('tiny'), load_plan('tiny-cpu'); "
+        "print(llmsim.__file__, *d.data_folders('traces'), *d.data_folders('profiling/models'))"
+    )
     where = subprocess.run(
-        [sys.executable, "-c", "import llmsim, llmsim.data as d; print(llmsim.__file__, *d.data_folders('traces'))"],
+        [sys.executable, "-c", code],
         cwd=work,
         env=environment,
         capture_output=True,

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
-from llmsim.errors import ConfigError, did_you_mean
+from llmsim.errors import ConfigError
 from llmsim.executors.decoder import Decoder, sample
+from llmsim.executors.device import BACKENDS, DeviceSpec, StepResult
 from llmsim.executors.step import Row, Step
 
 if TYPE_CHECKING:
     from llmsim.executors.attention.base import AttentionBackend
     from llmsim.models import ModelConfig
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 KV_STD = 0.02
-
-
-class StepResult(NamedTuple):
-    """Sampled tokens (B,) and nanoseconds.
-
-    `forward_ns` from the packed step to the sampled tokens, on a GPU by CUDA events on the stream; `whole_ns` with
-    packing before and the tokens' way to the host after it.
-    """
-
-    tokens: list[int]
-    forward_ns: int
-    whole_ns: int
 
 
 def backend_class(name: str) -> type[AttentionBackend]:
@@ -39,42 +26,15 @@ def backend_class(name: str) -> type[AttentionBackend]:
         from llmsim.executors.attention.sdpa import SdpaBackend
 
         return SdpaBackend
-    if name in ("flashinfer", "flashinfer-batch"):
-        from llmsim.executors.attention import flashinfer
+    from llmsim.executors.attention import flashinfer
 
-        return flashinfer.FlashInferBackend if name == "flashinfer" else flashinfer.FlashInferBatchAttention
-    known = ("sdpa", "flashinfer", "flashinfer-batch")
-    raise ConfigError(f"there is no attention backend {name!r}.{did_you_mean(name, known)}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceSpec:
-    """Where and how a model runs: what a calibration is valid for, and what a manifest records.
-
-    `threads` are torch's on a CPU: one, as two on a shared machine of two cores were several times slower and wildly
-    noisy. `temperature` 0 takes the likeliest token.
-    """
-
-    device: str = "cpu"
-    backend: str = "sdpa"
-    dtype: str = "float32"
-    page_size: int = 16
-    threads: int = 1
-    seed: int = 0
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ConfigError(f"dtype must be one of {', '.join(DTYPES)} but got {self.dtype!r}")
-        if self.page_size < 1 or self.threads < 1:
-            raise ConfigError(f"page_size and threads must be at least 1 but got {self.page_size} and {self.threads}")
-        if self.device.split(":")[0] not in ("cpu", "cuda"):
-            raise ConfigError(f"device must be cpu, cuda or cuda:N but got {self.device!r}")
-
-    @property
-    def value_bytes(self) -> int:
-        """Bytes of one number of weights and KV."""
-        return DTYPES[self.dtype].itemsize
+    known: dict[str, type[AttentionBackend]] = {
+        "flashinfer": flashinfer.FlashInferBackend,
+        "flashinfer-batch": flashinfer.FlashInferBatchAttention,
+    }
+    if name not in known:
+        raise ConfigError(f"backend must be one of {', '.join(BACKENDS)} but got {name!r}")
+    return known[name]
 
 
 class ModelRunner:
@@ -92,7 +52,7 @@ class ModelRunner:
             raise ConfigError("device cuda was asked for, but torch finds no CUDA device; use --device cpu")
         if self.device.type == "cpu":
             torch.set_num_threads(spec.threads)
-        dtype = DTYPES[spec.dtype]
+        dtype: torch.dtype = getattr(torch, spec.dtype)
         self.model = Decoder(config, dtype=dtype, device=self.device, seed=spec.seed)
         self.attention = backend_class(spec.backend)(
             config, num_pages=num_pages, page_size=spec.page_size, dtype=dtype, device=self.device

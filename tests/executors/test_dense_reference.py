@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 
 from llmsim.cluster import Cluster  # noqa: E402
 from llmsim.errors import SchedulerError  # noqa: E402
+from llmsim.executors.device import DeviceSpec  # noqa: E402
 from llmsim.executors.live import SCRATCH_PAGES, LiveExecutor  # noqa: E402
-from llmsim.executors.runner import DeviceSpec, ModelRunner  # noqa: E402
+from llmsim.executors.runner import ModelRunner  # noqa: E402
 from llmsim.executors.step import Row, Step  # noqa: E402
 from llmsim.kvcache import PagedKVCache  # noqa: E402
 from llmsim.recorder import Recorder  # noqa: E402
@@ -20,7 +21,8 @@ from llmsim.request import Request  # noqa: E402
 from llmsim.routers.round_robin import RoundRobin  # noqa: E402
 from llmsim.schedulers.sarathi import Sarathi  # noqa: E402
 from tests.core.build import POLICIES  # noqa: E402
-from tests.executors.dense import SMALL, dense, relative  # noqa: E402
+from tests.executors.dense import dense, relative  # noqa: E402
+from tests.executors.shapes import SMALL  # noqa: E402
 
 pytestmark = pytest.mark.live
 LIMIT = 1e-3

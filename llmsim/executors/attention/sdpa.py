@@ -49,7 +49,7 @@ class SdpaBackend(AttentionBackend):
         cache = self.kv[layer]
         cache[self._page, 0, self._offset] = k
         cache[self._page, 1, self._offset] = v
-        out = torch.empty_like(q)
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         kv_heads, head_dim = k.shape[1], k.shape[2]
         group = q.shape[1] // kv_heads
         for first, last, pages, keys, mask in self._rows:
@@ -57,7 +57,7 @@ class SdpaBackend(AttentionBackend):
             # (kv_heads, keys, head_dim); a reshape of each half copies it, which the kernel wants anyway
             row_k = held[:, 0].reshape(-1, kv_heads, head_dim)[:keys].transpose(0, 1)
             row_v = held[:, 1].reshape(-1, kv_heads, head_dim)[:keys].transpose(0, 1)
-            row_q = q[first:last].view(-1, kv_heads, group, head_dim)
+            row_q = q[first:last].reshape(-1, kv_heads, group, head_dim)
             if mask is None:  # one query that sees everything: the heads of a group are queries of their KV head
                 out[first] = scaled_dot_product_attention(row_q[0], row_k, row_v).reshape(-1, head_dim)
                 continue
