@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from llmsim.errors import ConfigError
 from llmsim.executors.decoder import Decoder, sample
 from llmsim.executors.device import BACKENDS, DeviceSpec, StepResult
-from llmsim.executors.step import Row, Step
+from llmsim.executors.packed_linear import can_pack, pack, warm_up
+from llmsim.executors.step import Int64, Row, Step
 
 if TYPE_CHECKING:
     from llmsim.executors.attention.base import AttentionBackend
@@ -52,12 +54,24 @@ class ModelRunner:
             raise ConfigError("device cuda was asked for, but torch finds no CUDA device; use --device cpu")
         if self.device.type == "cpu":
             torch.set_num_threads(spec.threads)
+        else:
+            torch.cuda.set_device(self.device)  # events and libraries use the current one
         dtype: torch.dtype = getattr(torch, spec.dtype)
         self.model = Decoder(config, dtype=dtype, device=self.device, seed=spec.seed)
+        self.linear = "packed by oneDNN" if can_pack(dtype, self.device) else "torch"
+        """Who computes matrix products."""
+        if can_pack(dtype, self.device):
+            pack(self.model)
         self.attention = backend_class(spec.backend)(
             config, num_pages=num_pages, page_size=spec.page_size, dtype=dtype, device=self.device
         )
         self._generator = torch.Generator(self.device).manual_seed(spec.seed)
+
+    def warm_up(self, max_tokens: int, max_rows: int) -> None:
+        """Have the kernels ready for batches of up to so many tokens and sequences; on a GPU, first runs do that."""
+        if self.linear != "torch":
+            warm_up(self.model.layers, max_tokens)
+            warm_up(nn.Sequential(self.model.head), max_rows)
 
     def fill_kv(self) -> None:
         """Random normal keys and values everywhere: for measuring batches whose past was never computed."""
@@ -80,10 +94,14 @@ class ModelRunner:
 
     def _forward(self, step: Step) -> torch.Tensor:
         self.attention.plan(step)
-        arrays = (step.token_ids, step.positions, step.last)
-        token_ids, positions, last = (torch.from_numpy(array).to(self.device) for array in arrays)
+        token_ids, positions, last = map(self._to_device, (step.token_ids, step.positions, step.last))
         logits: torch.Tensor = self.model(token_ids, positions, last, self.attention)
         return logits
+
+    def _to_device(self, array: Int64) -> torch.Tensor:
+        """A copy on the device; through pinned memory, so that the host need not wait for a GPU."""
+        held = torch.from_numpy(array)
+        return held.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else held
 
     def _timed(self, work: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:
         """What `work` gives, and its nanoseconds on the device."""

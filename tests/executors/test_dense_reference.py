@@ -13,6 +13,7 @@ from llmsim.cluster import Cluster  # noqa: E402
 from llmsim.errors import SchedulerError  # noqa: E402
 from llmsim.executors.device import DeviceSpec  # noqa: E402
 from llmsim.executors.live import SCRATCH_PAGES, LiveExecutor  # noqa: E402
+from llmsim.executors.packed_linear import PackedLinear  # noqa: E402
 from llmsim.executors.runner import ModelRunner  # noqa: E402
 from llmsim.executors.step import Row, Step  # noqa: E402
 from llmsim.kvcache import PagedKVCache  # noqa: E402
@@ -74,10 +75,16 @@ def noted(order, held):
     return held
 
 
+def weights_of(model):
+    """The state dict, with packed weights unpacked."""
+    packed = {f"{name}.weight": part.weight for name, part in model.named_modules() if isinstance(part, PackedLinear)}
+    return model.state_dict() | packed
+
+
 def check(executor, requests, order):
     """Every row's logits and KV against one dense pass over the request's whole sequence."""
     runner = executor.runner
-    weights = runner.model.state_dict()
+    weights = weights_of(runner.model)
     reference = {}
     for request in requests:
         length = request.prompt_tokens + request.generated
@@ -160,7 +167,7 @@ def test_every_family_in_float64(family):
     runner = ModelRunner(config, DeviceSpec(dtype="float64", page_size=4), 64)
     tokens = np.random.default_rng(1).integers(97, size=50)
     pages = np.random.default_rng(2).permutation(64).astype(np.int32)
-    logits, _ = dense(config, runner.model.state_dict(), tokens.tolist())
+    logits, _ = dense(config, weights_of(runner.model), tokens.tolist())
     for start, end in ((0, 7), (7, 8), (8, 40), (40, 41), (41, 50)):
         ours = runner.logits([Row(tokens[start:end], start, pages)])
         assert relative(ours[0], logits[end - 1]) < 1e-12
@@ -170,7 +177,7 @@ def test_padding_changes_no_logits():
     runner = ModelRunner(SMALL, DeviceSpec(dtype="float64", page_size=4), 64)
     tokens = np.random.default_rng(1).integers(97, size=30)
     pages = np.arange(60, dtype=np.int32)
-    want, _ = dense(SMALL, runner.model.state_dict(), tokens.tolist())
+    want, _ = dense(SMALL, weights_of(runner.model), tokens.tolist())
     padded = Row(np.concatenate([tokens[:20], np.zeros(9, dtype=np.int64)]), 0, pages, 0, 9)
     assert relative(runner.logits([padded])[0], want[19]) < 1e-12
     runner.logits([Row(tokens[20:29], 20, pages)])

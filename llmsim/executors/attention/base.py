@@ -41,6 +41,6 @@ class AttentionBackend(ABC):
     def run(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Write k and v (T, kv_heads, head_dim) into the pages of the planned step, then attend with q.
 
-        q is (T, heads, head_dim), rotated already, as k is; so is the result. None of them need be contiguous. Scale 1 / sqrt(head_dim), causal: query j
-        of a row at position p sees the keys 0..p, the last keys of the row being its own queries'.
+        q is (T, heads, head_dim), rotated already, as k is; so is the result. The three may be slices of a wider
+        tensor. Scale 1 / sqrt(head_dim), causal: a query at position p of its row sees the keys 0..p.
         """
