@@ -27,7 +27,8 @@ LEVELS = [
     {"results", "testing"},
     {"kinds", "plots"},
     {"simulation"},
-    {"sweep", "report"},
+    {"sweep", "report", "fit_report", "validation"},
+    {"validation_report"},
     {"capacity", "experiment"},
     {"bench", "cli"},
 ]
