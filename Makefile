@@ -6,10 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: help live demo test test-live lint types experiments notebooks bench clean
+# What a GPU machine without a network lacks beside torch, for its own Python (profiling/README.md).
+GPU_PYTHON ?= 3.12
+GPU_WHEELS ?= flashinfer-python==0.6.18.post1 apache-tvm-ffi==0.1.15.post2 simpy==4.1.2 loky==3.7.0 plotly==7.1.0 typing-extensions==4.15.0
+
+.PHONY: help live demo test test-live lint types experiments notebooks bench gpu-wheels gpu-campaign clean
 
 help:  ## list the commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(VENV)/.made:
 	@if [ -z "$(PYTHON)" ]; then echo "llmsim needs Python 3.11 or newer; none was found. Install one, or: make PYTHON=/path/to/python" >&2; exit 1; fi
@@ -57,6 +61,16 @@ notebooks: $(VENV)/.dev  ## write experiments/*.ipynb anew from the scripts
 
 bench: $(VENV)/.run  ## JSON lines: speed as a ratio to bare SimPy, measured in the same run
 	@$(BIN)/python -m llmsim.bench
+
+gpu-wheels:  ## download what the GPU machine lacks into profiling/wheels (32 MB), for GPU_PYTHON=3.12
+	@rm -rf profiling/wheels && mkdir -p profiling/wheels
+	@$(PYTHON) -m pip --disable-pip-version-check download -q --no-deps --only-binary=:all: --implementation cp \
+		--python-version $(GPU_PYTHON) --platform manylinux_2_28_x86_64 --platform manylinux_2_24_x86_64 \
+		--platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d profiling/wheels $(GPU_WHEELS)
+	@ls -l profiling/wheels
+
+gpu-campaign: $(if $(DRY),$(VENV)/.live)  ## measure, fit and validate on a GPU (STEPS="setup fit" for some, DRY=1 on the CPU)
+	@PYTHON=$(if $(DRY),$(BIN)/python,$(PYTHON)) bash profiling/gpu_campaign.sh $(STEPS)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,111 @@
+"""One live run against its simulation: the error table, the iterations, the causes, and two counterfactuals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from llmsim.costs.base import CostModel
+from llmsim.costs.scaled import Scaled
+from llmsim.results import Result
+from llmsim.validation.compare import ErrorTable, compare
+from llmsim.validation.decompose import decompose
+from llmsim.validation.iterations import IterationErrors, iteration_errors
+from llmsim.validation.record import LiveRun
+
+if TYPE_CHECKING:
+    from llmsim.costs.calibration import Calibration
+
+SimulateWith = Callable[[CostModel], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Counterfactual:
+    """The run simulated with batch times multiplied by `factor`: what is left of the errors, and why that factor."""
+
+    name: str
+    factor: float
+    errors: ErrorTable
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {"name": self.name, "factor": self.factor, **self.errors.as_dict()}
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Comparison:
+    """A load, live and simulated. `replay` is "identical", or where the replay on the recorded times parted."""
+
+    load: float
+    rate: float
+    live: LiveRun
+    simulated: Result
+    errors: ErrorTable
+    iterations: IterationErrors
+    causes: pd.DataFrame
+    counterfactuals: tuple[Counterfactual, ...]
+    replay: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Policy and load."""
+        return f"{self.live.result.label}, load {self.load:g}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "scheduler": self.live.result.label,
+            "load": self.load,
+            "rate": self.rate,
+            **self.errors.as_dict(),
+            "iterations": self.iterations.as_dict(),
+            "causes": self.causes.to_dict("records"),
+            "counterfactuals": [found.as_dict() for found in self.counterfactuals],
+            "replay": self.replay,
+            "notes": list(self.notes),
+        }
+
+
+def compare_runs(
+    live: LiveRun,
+    simulated: Result,
+    calibration: Calibration,
+    *,
+    load: float,
+    rate: float,
+    replay: str,
+    simulate_with: SimulateWith,
+    drift: float | None = None,
+    notes: tuple[str, ...] = (),
+) -> Comparison:
+    """Compare the two. `simulate_with` runs the simulation on another cost model.
+
+    `drift` is how many times as long as in the profile the device took for the profile's own cases around the run.
+    """
+    iterations = iteration_errors(live, calibration)
+    factors = {} if drift is None else {"the device as slow as it was found around the run": drift}
+    factors["the mean error of batch times taken away"] = iterations.forward_ratio
+    counterfactuals = tuple(
+        Counterfactual(name, factor, compare(live.result, simulate_with(_scaled(calibration, factor))))
+        for name, factor in factors.items()
+    )
+    return Comparison(
+        load=load,
+        rate=rate,
+        live=live,
+        simulated=simulated,
+        errors=compare(live.result, simulated),
+        iterations=iterations,
+        causes=decompose(live, simulated, iterations),
+        counterfactuals=counterfactuals,
+        replay=replay,
+        notes=notes,
+    )
+
+
+def _scaled(calibration: Calibration, factor: float) -> CostModel:
+    return Scaled(calibration.batch_time.cost_model(), factor, calibration.host_overhead.seconds)

@@ -1,0 +1,144 @@
+"""validate: the same runs live and simulated at several loads, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmsim.costs.calibration import Calibration, load_calibration
+from llmsim.errors import ConfigError, StalledError
+from llmsim.executors.simulated import SimulatedExecutor
+from llmsim.kvcache import KVCache
+from llmsim.simulation import simulate
+from llmsim.traces.workload import build_workload
+from llmsim.validation.compare_runs import Comparison, compare_runs
+from llmsim.validation.decompose import first_difference
+from llmsim.validation.drift import DriftProbe
+from llmsim.validation.live import replay, serve_live
+from llmsim.validation.loads import at_load, saturated_rate
+
+if TYPE_CHECKING:
+    from llmsim.config import RunSpec
+    from llmsim.costs.base import CostModel
+    from llmsim.executors.base import Executor
+    from llmsim.executors.live import IdleClock
+    from llmsim.executors.runner import ModelRunner
+    from llmsim.kinds import Kind
+    from llmsim.results import Result
+    from llmsim.validation.record import LiveRun
+
+LOADS = (0.5, 0.8, 0.95, 1.05)
+WARM_UP_REQUESTS = 12
+WARM_UP_TOKENS = 512
+Tell = Callable[[str, int, int], None]
+"""Called with (what is being done, requests done, in all)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What to validate: a run whose arrivals are replaced, at `loads` of what its engine can serve.
+
+    `scheduler` stands in for the spec's (a policy object, or what spec.scheduler may be).
+    """
+
+    spec: RunSpec
+    loads: tuple[float, ...] = LOADS
+    scheduler: Any = None
+    clock: IdleClock = "skip"
+
+    def __post_init__(self) -> None:
+        if not self.loads:
+            raise ConfigError("at least one load is needed, such as --loads 0.5,0.8")
+        if self.spec.horizon_s is not None:
+            raise ConfigError("validate compares whole runs: leave horizon_s out")
+
+
+def run_study(study: Study, runner: ModelRunner, tell: Tell, each: Callable[[Comparison], None]) -> list[Comparison]:
+    """Serve every load live and simulated; `each` is called as soon as a comparison is there.
+
+    Raises what `simulate` raises, and ConfigError where the runner cannot serve the run.
+    """
+    spec, scheduler = study.spec, study.scheduler
+    calibration = load_calibration(spec.calibration)
+    longest = spec.engine.max_model_len or calibration.max_model_len
+    workload = build_workload(at_load(spec, 1.0, 1.0).workload, spec.seed, longest)
+    rate = saturated_rate(spec, workload, scheduler=scheduler)
+    probe = DriftProbe.of(spec.calibration, runner.num_pages, runner.spec.page_size)
+    _warm_up(spec, calibration, runner, scheduler)
+    found = []
+    for load in study.loads:
+        wanted = at_load(spec, load, rate)
+        before = probe.ratio(runner) if probe is not None else None
+        live = serve_live(
+            wanted,
+            runner,
+            scheduler=scheduler,
+            clock=study.clock,
+            progress=lambda done, of, load=load: tell(f"live, load {load:g}", done, of),
+        )
+        after = probe.ratio(runner) if probe is not None else None
+        found.append(compare_live(wanted, live, load, load * rate, scheduler, (before, after)))
+        each(found[-1])
+    return found
+
+
+def compare_live(
+    spec: RunSpec,
+    live: LiveRun,
+    load: float,
+    rate: float,
+    scheduler: Any = None,
+    drift: tuple[float | None, float | None] = (None, None),
+) -> Comparison:
+    """Simulate the live run's spec, replay its times, and say how far the simulation is off and why.
+
+    `drift` are the ratios that a DriftProbe gave before and after the run, None where there was none.
+    """
+    before, after = drift
+    return compare_runs(
+        live,
+        simulate(spec, scheduler=scheduler),
+        load_calibration(spec.calibration),
+        load=load,
+        rate=rate,
+        replay=_replayed(spec, live, scheduler),
+        simulate_with=lambda cost: _simulate_with(spec, cost, scheduler),
+        drift=None if before is None or after is None else (before + after) / 2,
+        notes=(drift_note(before, after),),
+    )
+
+
+def _replayed(spec: RunSpec, live: LiveRun, scheduler: Any) -> str:
+    """'identical', or the first difference between the live run and its replay."""
+    try:
+        result, composition = replay(spec, live.result.iterations, scheduler=scheduler)
+    except StalledError as error:
+        return str(error)
+    return first_difference(live.composition, composition, live.result, result) or "identical"
+
+
+def _simulate_with(spec: RunSpec, cost: CostModel, scheduler: Any) -> Result:
+    def machine(kind: Kind, _: CostModel) -> tuple[Executor, KVCache]:
+        return SimulatedExecutor(cost), KVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
+
+    return simulate(spec, scheduler=scheduler, machine=machine)
+
+
+def _warm_up(spec: RunSpec, calibration: Calibration, runner: ModelRunner, scheduler: Any) -> None:
+    """A few requests nobody measures: kernels, allocator and clocks get going."""
+    box = calibration.box
+    tokens, decodes = (box.range(name) for name in ("tokens", "sequences"))
+    runner.warm_up(tokens.high if tokens else WARM_UP_TOKENS, decodes.high if decodes else WARM_UP_TOKENS)
+    few = replace(spec.workload, num_requests=WARM_UP_REQUESTS)
+    serve_live(at_load(spec.replace(workload=few), 1.0, 1e6), runner, scheduler=scheduler)
+
+
+def drift_note(before: float | None, after: float | None) -> str:
+    """What re-timing cases of the profile said about the device."""
+    if before is None or after is None:
+        return "no measurements lie beside the calibration: whether the device has drifted since is not known"
+    return (
+        f"cases of the profile, timed again, took {100 * (before - 1):+.1f} % before this run and "
+        f"{100 * (after - 1):+.1f} % after it: as much of the batch-time error is the device's, not the model's"
+    )
