@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 WEIGHT_STD = 0.02
 
+POSITIONS_OVER = 4
+"""Rotary positions are made for so many times the model's length: engines let an output run past it."""
+
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary positions on x (T, heads, head_dim), dimension i of a head paired with i + head_dim / 2.
@@ -55,7 +58,8 @@ class Layer(nn.Module):
         qk, v = qkv[:, : -self.kv_heads], qkv[:, -self.kv_heads :]
         if self.q_norm is not None and self.k_norm is not None:
             qk = torch.cat((self.q_norm(qk[:, : self.heads]), self.k_norm(qk[:, self.heads :])), dim=1)
-        q, k = rotate(qk, cos, sin).split((self.heads, self.kv_heads), dim=1)
+        rotated = rotate(qk, cos, sin)
+        q, k = rotated[:, : self.heads], rotated[:, self.heads :]
         attended = attention.run(self.index, q, k, v)
         x = x + self.output(attended.reshape(tokens, -1))
         gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
@@ -80,7 +84,7 @@ class Decoder(nn.Module):
         if config.tied_embeddings:
             self.head.weight = self.embedding.weight
         self.requires_grad_(requires_grad=False)
-        angles = torch.outer(torch.arange(config.max_model_len), self._frequencies())
+        angles = torch.outer(torch.arange(POSITIONS_OVER * config.max_model_len), self._frequencies())
         cos, sin = angles.cos(), angles.sin()
         self.cos = torch.cat((cos, cos), dim=-1).to(dtype).to(device)
         self.sin = torch.cat((-sin, sin), dim=-1).to(dtype).to(device)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsim.errors import SchedulerError
+from llmsim.errors import CapacityError, SchedulerError
 from llmsim.executors.base import Executor
 from llmsim.executors.step import Row
 
@@ -42,13 +42,23 @@ class LiveExecutor(Executor):
     While the replica is busy, its clock is real time: an iteration lasts from the end of the one before to its own
     end, so that scheduling and bookkeeping are inside. Idle time is skipped (`clock="skip"`) or slept through
     ("wall"). Prompts are random tokens made from `seed` and the request's id; outputs are what the model samples.
-    `runner` must hold SCRATCH_PAGES more pages than `kv` has blocks if the policy pads its batches.
+    `runner` must hold SCRATCH_PAGES more pages than `kv` has blocks if the policy pads its batches. `aside` is called
+    with the clock of the run before every iteration, while that clock stands still.
     """
 
-    def __init__(self, runner: ModelRunner, kv: PagedKVCache, *, seed: int = 0, clock: IdleClock = "skip") -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        kv: PagedKVCache,
+        *,
+        seed: int = 0,
+        clock: IdleClock = "skip",
+        aside: Callable[[int], None] | None = None,
+    ) -> None:
         self.runner = runner
         self.kv = kv
         self.clock = clock
+        self.aside = aside if clock == "skip" else None  # the wall clock does not stand still
         self.timings: list[Timing] = []
         self.tokens: dict[int, NDArray[np.int64]] = {}
         """Request id -> its prompt and the tokens sampled so far, with room behind them."""
@@ -70,10 +80,15 @@ class LiveExecutor(Executor):
     def execute(self, batch: Batch, start_ns: int, iterations: int) -> Sequence[int]:
         """As in Executor: runs the batch once, whatever `iterations`.
 
-        Raises SchedulerError for a batch whose KV is not there, or that pads to no rectangle.
+        Raises SchedulerError for a batch whose KV is not there, or that pads to no rectangle, and CapacityError for a
+        sequence longer than the model has positions for.
         """
         if start_ns != self._awake_ns:
             self.wake(start_ns)
+        if self.aside is not None:
+            stopped = time.perf_counter_ns()
+            self.aside(start_ns)
+            self._anchor += time.perf_counter_ns() - stopped
         began = time.perf_counter_ns()
         rows, requests = self._rows(batch)
         result = self.runner.step(rows)
@@ -109,6 +124,11 @@ class LiveExecutor(Executor):
 
         Where the end of a prompt emits no token (first_token_at_prefill_end false), that is the prompt's last again.
         """
+        if length > self.runner.max_positions:
+            raise CapacityError(
+                f"request {request.id} has grown to {length} tokens, but {self.runner.config.name} is built for "
+                f"{self.runner.max_positions} positions; cut long outputs (workload.on_long, lengths)"
+            )
         pages = self.kv.pages(request, length - 1, 1)
         return Row(self._sequence(request)[length - 1 : length], length - 1, pages)
 

@@ -3,7 +3,7 @@
 torch's own float32 product calls a BLAS whose time jumps with the number of rows (7 rows cost more than 8) and that was
 two to four times slower than this on the AMD processor it was tried on. With packed weights a few tokens cost as much
 as one, and many a line: the shape that batches have on a GPU, too. oneDNN makes a kernel for every number of rows
-when it first meets it, which takes milliseconds: `warm_up` has it make them beforehand.
+when first meets it, which takes milliseconds: `warm_up.py` has it make them beforehand.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def can_pack(dtype: torch.dtype, device: torch.device) -> bool:
     return (
         device.type == "cpu"
         and dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has no types there
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
@@ -58,13 +58,3 @@ def pack(module: nn.Module) -> None:
             setattr(module, name, PackedLinear(child))
         else:
             pack(child)
-
-
-@torch.inference_mode()
-def warm_up(module: nn.Module, max_rows: int) -> None:
-    """Run each shape of packed weights below `module` with every number of rows up to `max_rows`."""
-    shapes = {tuple(part._packed.shape): part for part in module.modules() if isinstance(part, PackedLinear)}
-    for (_, width), part in shapes.items():
-        x = torch.zeros(max_rows, width)
-        for rows in range(1, max_rows + 1):
-            part(x[:rows])

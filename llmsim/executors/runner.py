@@ -12,8 +12,9 @@ from torch import nn
 from llmsim.errors import ConfigError
 from llmsim.executors.decoder import Decoder, sample
 from llmsim.executors.device import BACKENDS, DeviceSpec, StepResult
-from llmsim.executors.packed_linear import can_pack, pack, warm_up
+from llmsim.executors.packed_linear import can_pack, pack
 from llmsim.executors.step import Int64, Row, Step
+from llmsim.executors.warm_up import every_size, typical_sizes, warm_up
 
 if TYPE_CHECKING:
     from llmsim.executors.attention.base import AttentionBackend
@@ -68,10 +69,16 @@ class ModelRunner:
         self._generator = torch.Generator(self.device).manual_seed(spec.seed)
 
     def warm_up(self, max_tokens: int, max_rows: int) -> None:
-        """Have the kernels ready for batches of up to so many tokens and sequences; on a GPU, first runs do that."""
-        if self.linear != "torch":
-            warm_up(self.model.layers, max_tokens)
-            warm_up(nn.Sequential(self.model.head), max_rows)
+        """Have the kernels of matrix products ready for batches of up to so many tokens and sequences."""
+        sizes = every_size if self.device.type == "cpu" else typical_sizes
+        dtype = self.model.embedding.weight.dtype
+        warm_up(self.model.layers[0], sizes(max_tokens), dtype, self.device)
+        warm_up(nn.Sequential(self.model.head), sizes(max_rows), dtype, self.device)
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that a sequence may have here: rotary positions are there beyond what the model was trained for."""
+        return len(self.model.cos)
 
     def fill_kv(self) -> None:
         """Random normal keys and values everywhere: for measuring batches whose past was never computed."""

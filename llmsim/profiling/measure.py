@@ -64,12 +64,17 @@ class Samples:
 
 
 class Bench:
-    """Runs cases: random tokens, and pages of the KV cache drawn anew for every run, as a server's are scattered."""
+    """Runs cases: random tokens, and pages of the KV cache drawn anew for every run, as a server's are scattered.
 
-    def __init__(self, runner: ModelRunner, seed: int = 0) -> None:
+    Only pages from `first_page` on are touched; the ones before belong to somebody else.
+    """
+
+    def __init__(self, runner: ModelRunner, seed: int = 0, first_page: int = 0) -> None:
         self.runner = runner
+        self.first_page = first_page
         self._random = np.random.default_rng(seed)
-        runner.fill_kv()
+        if not first_page:
+            runner.fill_kv()
 
     def run(self, case: Case) -> StepResult:
         """One timed iteration of the case, right after one of the same batch that is not timed.
@@ -85,12 +90,13 @@ class Bench:
         """The sequences of the case on pages of their own; CalibrationError if the cache has too few."""
         size = self.runner.spec.page_size
         needed = case.blocks(size)
-        if needed > self.runner.num_pages:
+        given = self.runner.num_pages - self.first_page
+        if needed > given:
             raise CalibrationError(
-                f"case {case} needs {needed} KV pages of {size} tokens but the device was given "
-                f"{self.runner.num_pages}; leave the case out or give more memory"
+                f"case {case} needs {needed} KV pages of {size} tokens but the device was given {given}; leave the "
+                "case out or give more memory"
             )
-        pages = self._random.permutation(self.runner.num_pages)[:needed].astype(np.int32)
+        pages = (self.first_page + self._random.permutation(given)[:needed]).astype(np.int32)
         rows, at = [], 0
         for sequence in sorted(case.sequences, key=lambda s: not s.decode):
             held = -(-sequence.keys // size)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llmsim.costs.calibration import Calibration
 
 SimulateWith = Callable[[CostModel], Result]
+FOUND_SPEED = "the device as fast as it was found during the run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,11 @@ class Counterfactual:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Comparison:
-    """A load, live and simulated. `replay` is "identical", or where the replay on the recorded times parted."""
+    """A load, live and simulated.
+
+    `replay` is "identical", or where the replay on the recorded times parted. `drift_samples`: at_ns, ratio (seconds of
+    cases of the profile during the run over then).
+    """
 
     load: float
     rate: float
@@ -48,7 +53,13 @@ class Comparison:
     causes: pd.DataFrame
     counterfactuals: tuple[Counterfactual, ...]
     replay: str
+    drift_samples: pd.DataFrame | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def at_found_speed(self) -> ErrorTable | None:
+        """Errors with the device as fast as probes found it during the run; None if it was not probed."""
+        return next((other.errors for other in self.counterfactuals if other.name == FOUND_SPEED), None)
 
     @property
     def label(self) -> str:
@@ -80,14 +91,15 @@ def compare_runs(
     replay: str,
     simulate_with: SimulateWith,
     drift: float | None = None,
+    drift_samples: pd.DataFrame | None = None,
     notes: tuple[str, ...] = (),
 ) -> Comparison:
     """Compare the two. `simulate_with` runs the simulation on another cost model.
 
-    `drift` is how many times as long as in the profile the device took for the profile's own cases around the run.
+    `drift` is how many times as long as in the profile the device took for the profile's own cases during the run.
     """
     iterations = iteration_errors(live, calibration)
-    factors = {} if drift is None else {"the device as slow as it was found around the run": drift}
+    factors = {} if drift is None else {FOUND_SPEED: drift}
     factors["the mean error of batch times taken away"] = iterations.forward_ratio
     counterfactuals = tuple(
         Counterfactual(name, factor, compare(live.result, simulate_with(_scaled(calibration, factor))))
@@ -103,6 +115,7 @@ def compare_runs(
         causes=decompose(live, simulated, iterations),
         counterfactuals=counterfactuals,
         replay=replay,
+        drift_samples=drift_samples,
         notes=notes,
     )
 

@@ -50,11 +50,11 @@ class IterationErrors:
         edges = np.unique(np.quantile(table["tokens"], (0, 0.25, 0.5, 0.75, 1)).astype(int))
         if len(edges) < 2:
             return pd.DataFrame([{"tokens": str(edges[0])} | _figures(table, table)])
-        bins = pd.cut(table["tokens"], edges, include_lowest=True)
+        bins = np.searchsorted(edges[1:-1], table["tokens"].to_numpy(), side="left")
         return pd.DataFrame(
             [
                 {"tokens": f"{int(part['tokens'].min())} to {int(part['tokens'].max())}"} | _figures(part, table)
-                for _, part in table.groupby(bins, observed=True)
+                for _, part in table.groupby(bins)
             ]
         )
 

@@ -19,7 +19,7 @@ from llmsim.simulation import simulate
 from llmsim.validation.record import LiveRun
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from llmsim.batch import Batch
     from llmsim.cluster import Progress
@@ -67,9 +67,10 @@ def serve_live(
     scheduler: Any = None,
     workload: Workload | None = None,
     clock: IdleClock = "skip",
+    aside: Callable[[int], None] | None = None,
     progress: Progress | None = None,
 ) -> LiveRun:
-    """Run one spec on `runner`: real batches, real times. Arguments otherwise as in `simulate`.
+    """Run one spec on `runner`: real batches, real times. `aside` as in LiveExecutor, the rest as in `simulate`.
 
     Raises ConfigError for more than one replica, or a runner with fewer KV pages than the run has blocks.
     """
@@ -80,7 +81,7 @@ def serve_live(
     def machine(kind: Kind, cost: CostModel) -> tuple[Executor, KVCache]:
         _check_fit(kind, runner)
         kv = PagedKVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
-        executors.append(LiveExecutor(runner, kv, seed=spec.seed, clock=clock))
+        executors.append(LiveExecutor(runner, kv, seed=spec.seed, clock=clock, aside=aside))
         return executors[-1], kv
 
     log = CompositionLog()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from llmsim.costs.calibration import Calibration, load_calibration
@@ -14,7 +15,7 @@ from llmsim.simulation import simulate
 from llmsim.traces.workload import build_workload
 from llmsim.validation.compare_runs import Comparison, compare_runs
 from llmsim.validation.decompose import first_difference
-from llmsim.validation.drift import DriftProbe
+from llmsim.validation.drift import DriftProbe, drift_note
 from llmsim.validation.live import replay, serve_live
 from llmsim.validation.loads import at_load, saturated_rate
 
@@ -64,21 +65,20 @@ def run_study(study: Study, runner: ModelRunner, tell: Tell, each: Callable[[Com
     longest = spec.engine.max_model_len or calibration.max_model_len
     workload = build_workload(at_load(spec, 1.0, 1.0).workload, spec.seed, longest)
     rate = saturated_rate(spec, workload, scheduler=scheduler)
-    probe = DriftProbe.of(spec.calibration, runner.num_pages, runner.spec.page_size)
     _warm_up(spec, calibration, runner, scheduler)
     found = []
     for load in study.loads:
         wanted = at_load(spec, load, rate)
-        before = probe.ratio(runner) if probe is not None else None
+        probe = DriftProbe.of(spec.calibration, runner)
         live = serve_live(
             wanted,
             runner,
             scheduler=scheduler,
             clock=study.clock,
-            progress=lambda done, of, load=load: tell(f"live, load {load:g}", done, of),
+            aside=probe,
+            progress=partial(tell, f"live, load {load:g}"),
         )
-        after = probe.ratio(runner) if probe is not None else None
-        found.append(compare_live(wanted, live, load, load * rate, scheduler, (before, after)))
+        found.append(compare_live(wanted, live, load, load * rate, scheduler, probe))
         each(found[-1])
     return found
 
@@ -89,13 +89,13 @@ def compare_live(
     load: float,
     rate: float,
     scheduler: Any = None,
-    drift: tuple[float | None, float | None] = (None, None),
+    probe: DriftProbe | None = None,
 ) -> Comparison:
     """Simulate the live run's spec, replay its times, and say how far the simulation is off and why.
 
-    `drift` are the ratios that a DriftProbe gave before and after the run, None where there was none.
+    `probe` timed cases of the profile during the run.
     """
-    before, after = drift
+    factor = probe.factor() if probe is not None else None
     return compare_runs(
         live,
         simulate(spec, scheduler=scheduler),
@@ -104,8 +104,9 @@ def compare_live(
         rate=rate,
         replay=_replayed(spec, live, scheduler),
         simulate_with=lambda cost: _simulate_with(spec, cost, scheduler),
-        drift=None if before is None or after is None else (before + after) / 2,
-        notes=(drift_note(before, after),),
+        drift=factor,
+        drift_samples=probe.table() if probe is not None else None,
+        notes=(drift_note(factor, len(probe.samples) if probe is not None else 0),),
     )
 
 
@@ -132,13 +133,3 @@ def _warm_up(spec: RunSpec, calibration: Calibration, runner: ModelRunner, sched
     runner.warm_up(tokens.high if tokens else WARM_UP_TOKENS, decodes.high if decodes else WARM_UP_TOKENS)
     few = replace(spec.workload, num_requests=WARM_UP_REQUESTS)
     serve_live(at_load(spec.replace(workload=few), 1.0, 1e6), runner, scheduler=scheduler)
-
-
-def drift_note(before: float | None, after: float | None) -> str:
-    """What re-timing cases of the profile said about the device."""
-    if before is None or after is None:
-        return "no measurements lie beside the calibration: whether the device has drifted since is not known"
-    return (
-        f"cases of the profile, timed again, took {100 * (before - 1):+.1f} % before this run and "
-        f"{100 * (after - 1):+.1f} % after it: as much of the batch-time error is the device's, not the model's"
-    )

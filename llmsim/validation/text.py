@@ -36,17 +36,24 @@ def comparison_text(found: Comparison) -> str:
 
 
 def loads_text(comparisons: Sequence[Comparison]) -> str:
-    """All loads side by side: errors in percent, mean / p50 / p90 / p99."""
+    """All loads side by side: errors in percent (mean, p50, p90, p99), as calibrated and at the speed that was found."""
     width = max(len(found.label) for found in comparisons)
-    head = "".join(f"{metric.upper() + ' mean p50 p90 p99':>27}" for metric in ("ttft", "tpot", "e2el"))
-    lines = ["errors of the simulation in % (simulated / live - 1)", " " * width + head]
-    for found in comparisons:
-        cells = [
-            " ".join(f"{signed(found.errors.error(metric, statistic)):>5}" for statistic in STATISTICS)
-            for metric in ("ttft", "tpot", "e2el")
-        ]
-        lines.append(found.label.ljust(width) + "".join(cell.rjust(27) for cell in cells))
+    head = " " * width + "".join(f"{metric.upper() + ' mean p50 p90 p99':>27}" for metric in ("ttft", "tpot", "e2el"))
+    lines = ["errors of the simulation in % (simulated / live - 1)", head]
+    lines += [_errors_in_a_line(found.label, width, found.errors) for found in comparisons]
+    probed = [(found.label, found.at_found_speed) for found in comparisons]
+    if any(errors is not None for _, errors in probed):
+        lines += ["", "the same with the device as fast as it was found during each run", head]
+        lines += [_errors_in_a_line(label, width, errors) for label, errors in probed if errors is not None]
     return "\n".join(lines)
+
+
+def _errors_in_a_line(label: str, width: int, errors: ErrorTable) -> str:
+    cells = [
+        " ".join(f"{signed(errors.error(metric, statistic)):>5}" for statistic in STATISTICS)
+        for metric in ("ttft", "tpot", "e2el")
+    ]
+    return label.ljust(width) + "".join(cell.rjust(27) for cell in cells)
 
 
 def percent(value: float | None) -> str:

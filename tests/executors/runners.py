@@ -18,6 +18,7 @@ class FakeRunner:
         self.num_blocks = num_blocks
         self.num_pages = num_blocks + SCRATCH_PAGES
         self.config = SMALL
+        self.max_positions = 4 * SMALL.max_model_len
         self.spec = SimpleNamespace(page_size=page_size, device="cpu", backend="fake", dtype="float32")
         self.seconds = seconds
         self.steps = []

@@ -9,7 +9,7 @@ import pytest
 
 from llmsim.batch import Batch
 from llmsim.cluster import Cluster
-from llmsim.errors import SchedulerError
+from llmsim.errors import CapacityError, SchedulerError
 from llmsim.executors.live import SCRATCH_PAGES, LiveExecutor, wait_until
 from llmsim.kvcache import PagedKVCache
 from llmsim.recorder import Recorder
@@ -118,3 +118,39 @@ def test_block_ids_are_handed_out_once_and_come_back():
     assert len(set(kv.pages(c, 0, 20).tolist()) | set(ids[4:])) == 8
     with pytest.raises(SchedulerError, match="taken only 8 blocks"):
         kv.pages(b, 9, 8)
+
+
+def test_a_sequence_that_outgrows_the_model_is_refused(monkeypatch):
+    monkeypatch.setattr(FakeRunner, "__init__", short(FakeRunner.__init__))
+    with pytest.raises(CapacityError, match="has grown to 31 tokens, but small is built for 30"):
+        serve([Request(0, 0, 20, 40)], seconds=0.0)
+
+
+def short(make):
+    def build(self, *args, **options):
+        make(self, *args, **options)
+        self.max_positions = 30
+
+    return build
+
+
+def test_what_is_done_aside_is_in_no_iteration():
+    runner = FakeRunner(70, page_size=4, seconds=SECONDS)
+    kv = PagedKVCache(70, 4)
+    seen = []
+
+    def aside(now):
+        seen.append(now)
+        wait_until(time.perf_counter_ns() + 20_000_000)
+
+    executor = LiveExecutor(runner, kv, aside=aside)
+    request = Request(0, 0, 8, 3)
+    kv.allocate(request, 8)
+    end = 0
+    for _ in range(5):
+        batch = Batch(end)
+        batch.add_prefill(request, 1)
+        (end,) = executor.execute(batch, end, 1)
+        request.computed += 1
+    assert seen == [timing.start_ns for timing in executor.timings]
+    assert end < 5 * (SECONDS * 1e9 + 10_000_000)
