@@ -36,7 +36,7 @@ def comparison_text(found: Comparison) -> str:
 
 
 def loads_text(comparisons: Sequence[Comparison]) -> str:
-    """All loads side by side: errors in percent (mean, p50, p90, p99), as calibrated and at the speed that was found."""
+    """All loads side by side: errors in percent, as calibrated and at the speed that was found."""
     width = max(len(found.label) for found in comparisons)
     head = " " * width + "".join(f"{metric.upper() + ' mean p50 p90 p99':>27}" for metric in ("ttft", "tpot", "e2el"))
     lines = ["errors of the simulation in % (simulated / live - 1)", head]
