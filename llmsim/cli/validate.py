@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmsim.config import RunSpec
     from llmsim.executors.runner import ModelRunner
     from llmsim.validation.compare_runs import Comparison
+    from llmsim.validation.study import Study
 
 BEYOND_TOLERANCE = 3
 """Exit code where an error is larger than --tolerance."""
@@ -40,6 +41,9 @@ def validate(
         str | None, typer.Option(help="Prompts the model cannot take: error (default), drop or clip.")
     ] = None,
     loads: Annotated[str, typer.Option(help="Shares of what the engine can serve, with commas.")] = "0.5,0.8,0.95,1.05",
+    rates: Annotated[
+        str | None, typer.Option(help="Requests a second, with commas, instead of --loads: the same for every policy.")
+    ] = None,
     minutes: Annotated[float | None, typer.Option(help="Sizes the runs to about this long in all (default 4).")] = None,
     num_requests: Annotated[int | None, typer.Option(help="Requests a load, instead of --minutes.")] = None,
     clock: Annotated[str, typer.Option(help="Idle time: skip it, or live through it (wall).")] = "skip",
@@ -65,6 +69,7 @@ def validate(
     from llmsim.cli.console import need_torch, warn
     from llmsim.config import load_runs
     from llmsim.errors import ConfigError
+    from llmsim.validation.study import Study
     from llmsim.validation.tolerance import parse_tolerance, violations
 
     need_torch("validating")
@@ -78,13 +83,17 @@ def validate(
     )  # fmt: skip
     limits = parse_tolerance(tolerance) if tolerance is not None else None
     specs = load_runs(config, overrides or (), _with_workload(run_mapping(config, given, None, None, scheduler)))
-    shares = _loads(loads)
+    shares, fixed = _numbers("--loads", loads), _numbers("--rates", rates) if rates else ()
     if num_requests is None:
-        specs = [_sized(spec, shares, (minutes or MINUTES) / len(specs)) for spec in specs]
+        specs = [_sized(spec, len(fixed or shares), (minutes or MINUTES) / len(specs)) for spec in specs]
+        if fixed:  # the same requests for every policy
+            fewest = min(spec.workload.num_requests or 0 for spec in specs)
+            specs = [spec.replace(workload=replace(spec.workload, num_requests=fewest)) for spec in specs]
     runner = _runner(specs, model, device)
     comparisons = []
     for spec in specs:
-        comparisons += _study(spec, shares, clock, runner, as_json)
+        study = Study(spec=spec, loads=shares, rates=fixed, clock="wall" if clock == "wall" else "skip")
+        comparisons += _run(study, runner, as_json)
     _finish(comparisons, out, as_json)
     judged = [found.at_found_speed or found.errors if at_found_speed else found.errors for found in comparisons]
     broken = [line for errors in judged for line in violations(errors, limits or ())]
@@ -94,13 +103,13 @@ def validate(
         raise typer.Exit(BEYOND_TOLERANCE)
 
 
-def _loads(text: str) -> tuple[float, ...]:
+def _numbers(option: str, text: str) -> tuple[float, ...]:
     from llmsim.errors import ConfigError
 
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise ConfigError(f"--loads are numbers with commas, such as 0.5,0.8,1.05, but got {text!r}") from error
+        raise ConfigError(f"{option} takes numbers with commas, such as 0.5,0.8,1.05, but got {text!r}") from error
 
 
 def _with_workload(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -114,10 +123,10 @@ def _with_workload(mapping: dict[str, Any]) -> dict[str, Any]:
     return {**mapping, "workload": default_workload(load_calibration(mapping["calibration"]).max_model_len) | held}
 
 
-def _sized(spec: RunSpec, loads: tuple[float, ...], minutes: float) -> RunSpec:
+def _sized(spec: RunSpec, runs: int, minutes: float) -> RunSpec:
     from llmsim.validation.loads import requests_for
 
-    count = requests_for(spec, minutes, len(loads))
+    count = requests_for(spec, minutes, runs)
     return spec.replace(workload=replace(spec.workload, num_requests=count))
 
 
@@ -148,14 +157,11 @@ def _runner(specs: list[RunSpec], model: str | None, device: str | None) -> Mode
     return ModelRunner(load_model(model or setup.model), spec, blocks + SCRATCH_PAGES)
 
 
-def _study(
-    spec: RunSpec, loads: tuple[float, ...], clock: str, runner: ModelRunner, as_json: bool
-) -> list[Comparison]:
+def _run(study: Study, runner: ModelRunner, as_json: bool) -> list[Comparison]:
     from llmsim.cli.console import stages
-    from llmsim.validation.study import Study, run_study
+    from llmsim.validation.study import run_study
     from llmsim.validation.text import comparison_text
 
-    study = Study(spec=spec, loads=loads, clock="wall" if clock == "wall" else "skip")
     with stages() as tell:
         return run_study(study, runner, tell, lambda found: None if as_json else print(comparison_text(found) + "\n"))
 

@@ -86,5 +86,7 @@ def measured_box(table: pd.DataFrame, source: str) -> Box:
     for quantity in QUANTITIES:
         values = [int(getattr(work, quantity)) for work in works]
         present = [value for value in values if value]
-        ranges.append(Range(quantity, min(present, default=0), max(values)))
+        # A sum that some cases lack altogether was measured down to nothing: what lies between is no extrapolation.
+        low = 1 if present and len(present) < len(values) else min(present, default=0)
+        ranges.append(Range(quantity, low, max(values)))
     return Box(ranges=tuple(ranges), source=source)

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from llmsim.costs.base import CostModel
-from llmsim.costs.scaled import Scaled
 from llmsim.results import Result
 from llmsim.validation.compare import ErrorTable, compare
 from llmsim.validation.decompose import decompose
 from llmsim.validation.iterations import IterationErrors, iteration_errors
 from llmsim.validation.record import LiveRun
+from llmsim.validation.speed import Speed, as_probed, constant
 
 if TYPE_CHECKING:
     from llmsim.costs.calibration import Calibration
 
-SimulateWith = Callable[[CostModel], Result]
+SimulateAt = Callable[[Speed], Result]
 FOUND_SPEED = "the device as fast as it was found during the run"
+UNBIASED = "the mean error of batch times taken away"
 
 
 @dataclass(frozen=True, slots=True)
 class Counterfactual:
-    """The run simulated with batch times multiplied by `factor`: what is left of the errors, and why that factor."""
+    """The run simulated with batch times multiplied by `factor` (on average): what is left of the errors."""
 
     name: str
     factor: float
@@ -64,7 +64,7 @@ class Comparison:
     @property
     def label(self) -> str:
         """Policy and load."""
-        return f"{self.live.result.label}, load {self.load:g}"
+        return f"{self.live.result.label}, load {self.load:.3g}"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -89,21 +89,23 @@ def compare_runs(
     load: float,
     rate: float,
     replay: str,
-    simulate_with: SimulateWith,
+    simulate_at: SimulateAt,
     drift: float | None = None,
     drift_samples: pd.DataFrame | None = None,
     notes: tuple[str, ...] = (),
 ) -> Comparison:
-    """Compare the two. `simulate_with` runs the simulation on another cost model.
+    """Compare the two. `simulate_at` runs the simulation on a device of another speed.
 
-    `drift` is how many times as long as in the profile the device took for the profile's own cases during the run.
+    `drift_samples` (at_ns, ratio) are how many times as long as in the profile the device took for the profile's own
+    cases during the run, `drift` their mean.
     """
     iterations = iteration_errors(live, calibration)
-    factors = {} if drift is None else {FOUND_SPEED: drift}
-    factors["the mean error of batch times taken away"] = iterations.forward_ratio
+    speeds = {UNBIASED: (iterations.forward_ratio, constant(iterations.forward_ratio))}
+    if drift is not None and drift_samples is not None:
+        speeds = {FOUND_SPEED: (drift, as_probed(drift_samples))} | speeds
     counterfactuals = tuple(
-        Counterfactual(name, factor, compare(live.result, simulate_with(_scaled(calibration, factor))))
-        for name, factor in factors.items()
+        Counterfactual(name, factor, compare(live.result, simulate_at(speed)))
+        for name, (factor, speed) in speeds.items()
     )
     return Comparison(
         load=load,
@@ -119,6 +121,3 @@ def compare_runs(
         notes=notes,
     )
 
-
-def _scaled(calibration: Calibration, factor: float) -> CostModel:
-    return Scaled(calibration.batch_time.cost_model(), factor, calibration.host_overhead.seconds)

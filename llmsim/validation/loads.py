@@ -67,7 +67,7 @@ def at_load(spec: RunSpec, load: float, rate: float) -> RunSpec:
     else:
         wanted = ArrivalsSpec(kind="poisson", rate=load * rate)
     return spec.replace(
-        name=f"{spec.name}-load-{load:g}", workload=replace(spec.workload, arrivals=wanted, time_scale=1.0)
+        name=f"{spec.name}-load-{load:.3g}", workload=replace(spec.workload, arrivals=wanted, time_scale=1.0)
     )
 
 

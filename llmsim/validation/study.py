@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim.costs.calibration import Calibration, load_calibration
 from llmsim.errors import ConfigError, StalledError
-from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.kvcache import KVCache
 from llmsim.simulation import simulate
 from llmsim.traces.workload import build_workload
@@ -18,6 +17,7 @@ from llmsim.validation.decompose import first_difference
 from llmsim.validation.drift import DriftProbe, drift_note
 from llmsim.validation.live import replay, serve_live
 from llmsim.validation.loads import at_load, saturated_rate
+from llmsim.validation.speed import PacedExecutor, Speed
 
 if TYPE_CHECKING:
     from llmsim.config import RunSpec
@@ -38,19 +38,22 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """What to validate: a run whose arrivals are replaced, at `loads` of what its engine can serve.
+    """What to validate: a run whose arrivals are replaced, at `loads` of what its engine can serve, or at `rates`.
 
     `scheduler` stands in for the spec's (a policy object, or what spec.scheduler may be).
     """
 
     spec: RunSpec
     loads: tuple[float, ...] = LOADS
+    rates: tuple[float, ...] = ()
     scheduler: Any = None
     clock: IdleClock = "skip"
 
     def __post_init__(self) -> None:
-        if not self.loads:
+        if not self.loads and not self.rates:
             raise ConfigError("at least one load is needed, such as --loads 0.5,0.8")
+        if any(not 0 < rate < float("inf") for rate in self.rates):
+            raise ConfigError(f"rates are requests a second above 0 but got {', '.join(map(str, self.rates))}")
         if self.spec.horizon_s is not None:
             raise ConfigError("validate compares whole runs: leave horizon_s out")
 
@@ -67,7 +70,7 @@ def run_study(study: Study, runner: ModelRunner, tell: Tell, each: Callable[[Com
     rate = saturated_rate(spec, workload, scheduler=scheduler)
     _warm_up(spec, calibration, runner, scheduler)
     found = []
-    for load in study.loads:
+    for load in study.loads if not study.rates else [each_rate / rate for each_rate in study.rates]:
         wanted = at_load(spec, load, rate)
         probe = DriftProbe.of(spec.calibration, runner)
         live = serve_live(
@@ -76,7 +79,7 @@ def run_study(study: Study, runner: ModelRunner, tell: Tell, each: Callable[[Com
             scheduler=scheduler,
             clock=study.clock,
             aside=probe,
-            progress=partial(tell, f"live, load {load:g}"),
+            progress=partial(tell, f"live, load {load:.3g}"),
         )
         found.append(compare_live(wanted, live, load, load * rate, scheduler, probe))
         each(found[-1])
@@ -103,7 +106,7 @@ def compare_live(
         load=load,
         rate=rate,
         replay=_replayed(spec, live, scheduler),
-        simulate_with=lambda cost: _simulate_with(spec, cost, scheduler),
+        simulate_at=lambda speed: simulate_at(spec, speed, scheduler),
         drift=factor,
         drift_samples=probe.table() if probe is not None else None,
         notes=(drift_note(factor, len(probe.samples) if probe is not None else 0),),
@@ -119,11 +122,15 @@ def _replayed(spec: RunSpec, live: LiveRun, scheduler: Any) -> str:
     return first_difference(live.composition, composition, live.result, result) or "identical"
 
 
-def _simulate_with(spec: RunSpec, cost: CostModel, scheduler: Any) -> Result:
-    def machine(kind: Kind, _: CostModel) -> tuple[Executor, KVCache]:
-        return SimulatedExecutor(cost), KVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
+def simulate_at(spec: RunSpec, speed: Speed, scheduler: Any = None) -> Result:
+    """The run simulated step by step on a device whose batch times are multiplied by `speed`."""
 
-    return simulate(spec, scheduler=scheduler, machine=machine)
+    def machine(kind: Kind, _: CostModel) -> tuple[Executor, KVCache]:
+        calibration = kind.calibration
+        executor = PacedExecutor(calibration.batch_time.cost_model(), speed, calibration.host_overhead.seconds)
+        return executor, KVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
+
+    return simulate(spec.replace(step_by_step=True), scheduler=scheduler, machine=machine)
 
 
 def _warm_up(spec: RunSpec, calibration: Calibration, runner: ModelRunner, scheduler: Any) -> None:

@@ -1,0 +1,49 @@
+"""The simulation on a device of another speed: one factor, or one that changes as probes found it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmsim.executors.base import Executor
+from llmsim.units import FS_PER_NS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from llmsim.batch import Batch
+    from llmsim.costs.base import CostModel
+
+Speed = Callable[[int], float]
+"""Factor on batch times at a clock of the run (ns)."""
+
+WINDOW = 9
+"""Probes whose median is the speed at the middle one: a single one is as noisy as an iteration."""
+
+
+def constant(factor: float) -> Speed:
+    """The same factor at all times."""
+    return lambda now: factor
+
+
+def as_probed(samples: pd.DataFrame) -> Speed:
+    """The running median of probes (columns at_ns, ratio), linear between them and constant beyond."""
+    at = samples["at_ns"].to_numpy(dtype=np.float64)
+    level = samples["ratio"].rolling(WINDOW, center=True, min_periods=1).median().to_numpy(dtype=np.float64)
+    return lambda now: float(np.interp(now, at, level))
+
+
+class PacedExecutor(Executor):
+    """Forward passes of `model` times the speed at their start, plus `host_s` an iteration; one iteration a call."""
+
+    def __init__(self, model: CostModel, speed: Speed, host_s: float) -> None:
+        self._model = model
+        self._speed = speed
+        self._host_ns = host_s * 1e9
+
+    def execute(self, batch: Batch, start_ns: int, iterations: int) -> Sequence[int]:
+        """As in Executor."""
+        forward_ns = self._model.femtoseconds(batch) / FS_PER_NS * self._speed(start_ns)
+        return (start_ns + max(1, round(forward_ns + self._host_ns)),)
