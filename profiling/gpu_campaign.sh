@@ -31,6 +31,7 @@ RESULTS=${RESULTS:-.}                      # ... unless OUT is set, see pack
 
 declare -A PLAN=([llama-3-8b]=llama-8b-h200 [mistral-7b]=mistral-7b-h200)
 CHECK=(--model "$VALIDATE_MODEL")
+WORKLOAD=(--trace "$TRACE" --on-long drop)
 
 if [[ -n ${DRY:-} ]]; then
   DEVICE_NAME=dry-run DEVICE=cpu BACKEND=sdpa DTYPE=float32 MODELS=tiny VALIDATE_MODEL=tiny
@@ -38,6 +39,7 @@ if [[ -n ${DRY:-} ]]; then
   STATE=$ROOT/runs/gpu-campaign-dry RESULTS=runs/gpu-campaign-dry/results
   PLAN=([tiny]=tiny-cpu)
   CHECK=(--model tiny)
+  WORKLOAD=()                           # the default: lengths that a CPU can serve in seconds
 fi
 
 # Paths are relative to the checkout, as they stand in manifests.
@@ -127,8 +129,8 @@ fit() {
 }
 
 validate() {
-  llmsim validate --calibration "$(calibration "$VALIDATE_MODEL")" --scheduler "$1" --loads "$LOADS" --trace "$TRACE" \
-    --on-long drop --minutes "$VALIDATE_MINUTES" --out "$RESULTS/runs/validate/$1"
+  llmsim validate --calibration "$(calibration "$VALIDATE_MODEL")" --scheduler "$1" --loads "$LOADS" "${WORKLOAD[@]}" \
+    --minutes "$VALIDATE_MINUTES" --out "$RESULTS/runs/validate/$1"
 }
 
 run_step() {
