@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from simpy.events import Event
 
+from llmsim.async_replica import AsyncReplica
 from llmsim.clock import Clock
 from llmsim.errors import CapacityError, StalledError
 from llmsim.replica import Replica
@@ -60,12 +61,13 @@ class Cluster:
         macro: bool = True,
         first_token_at_prefill_end: bool = True,
         regenerate_output: bool = False,
+        async_scheduling: bool = False,
         startup_ns: int = 0,
         cost: CostModel | None = None,
     ) -> Replica:
-        """A replica around a scheduler that is bound to `kv` already. Switches as in Replica; `cost` is what
-        routers may price work with."""
-        replica = Replica(
+        """A replica around a scheduler that is bound to `kv` already. Switches as in Replica; `async_scheduling`
+        makes it form batches one ahead; `cost` is what routers may price work with."""
+        replica = (AsyncReplica if async_scheduling else Replica)(
             self.env,
             scheduler,
             executor,

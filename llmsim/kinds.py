@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim import registry
 from llmsim.costs.calibration import load_calibration
+from llmsim.errors import ConfigError
 from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.kvcache import KVCache
 from llmsim.recorder import Recorder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from llmsim.costs.calibration import Calibration
     from llmsim.executors.base import Executor
     from llmsim.recorder import Observer
+    from llmsim.schedulers.base import Scheduler
 
 Machine = Callable[["Kind", "CostModel"], "tuple[Executor, KVCache]"]
 """What a replica of a kind runs on, given the kind's batch-time model: a device and its KV cache."""
@@ -74,9 +76,23 @@ class Kind:
                 macro=not spec.step_by_step,
                 first_token_at_prefill_end=self.engine.first_token_at_prefill_end,
                 regenerate_output=self.engine.preempted_request_regenerates_output,
+                async_scheduling=self._runs_ahead(policy),
                 startup_ns=to_ns(self.engine.startup_lag_s),
                 cost=self.calibration.cost_model(),  # estimates need not stay inside the box
             )
+
+
+    def _runs_ahead(self, policy: Scheduler) -> bool:
+        asked = self.engine.async_scheduling
+        if asked and not policy.runs_ahead:
+            raise ConfigError(
+                f"engine.async_scheduling is true but the engine of {type(policy).__name__} forms no batch ahead; leave "
+                "it out, or use a policy that does (vllm_v1)"
+            )
+        if asked is None:
+            engine = self.calibration.engine
+            return policy.runs_ahead and engine is not None and engine.async_scheduling
+        return asked
 
 
 def kinds_of(spec: RunSpec, scheduler: Any = None) -> list[Kind]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from llmsim.recorder import Recorder
     from llmsim.request import Request
 
-
 LIVELOCK = 20_000
 """Preemptions in a row without a request finishing that count as going round in circles."""
 
@@ -73,6 +72,7 @@ class Replica:
         overridden = type(scheduler).executed is not Scheduler.executed
         self._executed = scheduler.executed if overridden else None
         self._preempted_in_vain = 0
+        self._tell, self._depart = scheduler.add, scheduler.finished  # an arrival, and a request that is done
         self._idle: Event | None = None
         self._in_run = False
         self._heeds_arrivals = True
@@ -93,7 +93,7 @@ class Replica:
             return
         self.outstanding += 1
         self.prefill_left += request.prefill_tokens
-        self.scheduler.add(request)
+        self._tell(request)
         if self._in_run and not self._heeds_arrivals:
             self._joined_queue_ns.append(self.env.now)
         else:
@@ -122,8 +122,8 @@ class Replica:
             if batch.preempted or batch.rejected:
                 self._settle_losses(batch)
             if not batch.prefill_seqs and not batch.decode_tokens:
-                if batch.preempted:
-                    continue  # their blocks are free now: the next batch is not empty
+                if self._try_again(batch):
+                    continue
                 self._idle = env.event()
                 self._set_alarm(now)
                 yield self._idle
@@ -132,7 +132,7 @@ class Replica:
                 executor.wake(now)
                 continue
             waiting = scheduler.queued
-            iterations = self._repetitions(batch) if self.macro else 1
+            iterations = self._repetitions(batch)
             ends = executor.execute(batch, now, iterations)
             end = ends[-1]
             if iterations == 1:
@@ -144,13 +144,21 @@ class Replica:
                     yield Tick(env, end)
                     self._in_run = False
                 except simpy.Interrupt:  # an arrival: the iteration in flight completes, the rest is dropped
-                    ends = executor.truncate(ends, env.now)
+                    ends = self._cut(ends, env.now)
                     end = ends[-1]
                     self.flight = batch, ends
                     yield Tick(env, end)
                 self.flight = None
             self._commit(batch, now, ends, end, waiting)
             now = end
+
+    def _try_again(self, batch: Batch) -> bool:
+        """After an empty batch: whether the next one need not be empty, because blocks have become free."""
+        return bool(batch.preempted)
+
+    def _cut(self, ends: Sequence[int], now: int) -> Sequence[int]:
+        """What is left of a run if a request arrives at `now`."""
+        return self.executor.truncate(ends, now)
 
     def _set_alarm(self, now: int) -> None:
         """Wake up when the policy wants to be asked again, unless an arrival comes first."""
@@ -165,7 +173,7 @@ class Replica:
 
     def _repetitions(self, batch: Batch) -> int:
         """Iterations of this batch until the policy may decide otherwise or somebody finishes."""
-        if batch.decode_list:
+        if batch.decode_list or not self.macro:
             return 1
         steady = self.scheduler.steady_iterations(batch)
         if steady == 1 or batch.decodes is None:
@@ -179,11 +187,7 @@ class Replica:
             self._leave(request)
         self._preempted_in_vain += len(batch.preempted)
         if self._preempted_in_vain > LIVELOCK:
-            raise StalledError(
-                f"{LIVELOCK} preemptions without a request finishing, the last of request {batch.preempted[-1].id}: "
-                f"{type(self.scheduler).__name__} goes round in circles on {self.kv.num_blocks} KV blocks; raise "
-                "engine.num_blocks, or admit fewer requests (max_num_seqs)"
-            )
+            raise StalledError.livelock(self.scheduler, LIVELOCK, batch.preempted[-1].id, self.kv.num_blocks)
         if self.regenerate_output:
             for request in batch.preempted:
                 request.output_target = request.generated + request.output_tokens
@@ -245,7 +249,7 @@ class Replica:
     def _finish(self, request: Request, end: int) -> None:
         request.finish_ns = end
         self._preempted_in_vain = 0
-        self.scheduler.finished(request)
+        self._depart(request)
         if not self._answers_together:
             self._answer(request)
             return

@@ -60,8 +60,12 @@ class Scheduler(ABC):
     max_model_len: int
     paged: bool = True
     """False for policies that reserve a request's whole KV at admission and never grow it."""
+    departing: int = 0
+    """Requests that are done and whose places and KV blocks are still taken (`AsyncReplica`)."""
     answers_together: bool = False
     """True for policies without streaming: whoever is done is answered when nobody is left in the batch."""
+    runs_ahead: bool = False
+    """True for policies whose engine forms a batch while the one before it runs (`engine.async_scheduling`)."""
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run on this cache. `max_model_len` is the longest prompt the model takes, in tokens."""
@@ -69,6 +73,7 @@ class Scheduler(ABC):
         self.max_model_len = max_model_len
         self.waiting = deque()
         self.prefilling = []
+        self.departing = 0
         self.decodes = DecodeSet(kv.block_size, paged=self.paged)
 
     def add(self, request: Request) -> None:
@@ -110,7 +115,7 @@ class Scheduler(ABC):
     @property
     def resident(self) -> int:
         """Requests that hold KV."""
-        return len(self.prefilling) + self.decodes.size
+        return len(self.prefilling) + self.decodes.size + self.departing
 
     @property
     def queued(self) -> int:

@@ -40,6 +40,8 @@ class VllmV1(Scheduler):
     watermark: float = 0.0
     null_block: bool = True
 
+    runs_ahead = True
+
     def __post_init__(self) -> None:
         at_least(1, max_num_batched_tokens=self.max_num_batched_tokens, max_num_seqs=self.max_num_seqs)
         at_least(0, long_prefill_token_threshold=self.long_prefill_token_threshold)

@@ -100,8 +100,12 @@ class _Checks(Observer):
 
 
 def check_scheduler(make: Callable[[], Scheduler], *, cases: Sequence[Case] = CASES) -> None:
-    """Run every case; `make` is the policy's class, or a function that makes one. Raises AssertionError."""
-    check_cases(lambda case, macro: _serve(make, case, macro=macro), cases)
+    """Run every case; `make` is the policy's class, or a function that makes one. Raises AssertionError.
+
+    A policy with `runs_ahead` is also served by an engine that forms batches one ahead.
+    """
+    for ahead in (False, True) if make().runs_ahead else (False,):
+        check_cases(lambda case, macro, ahead=ahead: _serve(make, case, macro=macro, ahead=ahead), cases)  # type: ignore[misc]
 
 
 def check_cases(serve: Callable[[Case, bool], object], cases: Sequence[Case]) -> None:
@@ -115,7 +119,7 @@ def check_cases(serve: Callable[[Case, bool], object], cases: Sequence[Case]) ->
             raise AssertionError(f"{error} [{case}]") from error
 
 
-def _serve(make: Callable[[], Scheduler], case: Case, *, macro: bool) -> list[tuple[object, ...]]:
+def _serve(make: Callable[[], Scheduler], case: Case, *, macro: bool, ahead: bool) -> list[tuple[object, ...]]:
     router = RoundRobin()
     router.bind(2, np.random.default_rng(0))
     cluster = Cluster(router)
@@ -130,6 +134,7 @@ def _serve(make: Callable[[], Scheduler], case: Case, *, macro: bool) -> list[tu
             Recorder(_Checks()),
             macro=macro,
             first_token_at_prefill_end=case.first_token_at_prefill_end,
+            async_scheduling=ahead,
         )
     requests = case.requests()
     cluster.run(requests)

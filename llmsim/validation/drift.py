@@ -49,7 +49,7 @@ class DriftProbe:
     def of(cls, calibration: str, runner: ModelRunner) -> DriftProbe | None:
         """Every n-th by time of the measured cases that are short enough; None if there are no measurements.
 
-        They are looked for beside the calibration's file, then in profiling/measurements/<device>/<model>.
+        `find_measurements` says where they are looked for.
         """
         path = find_measurements(calibration)
         if path is None:
@@ -83,9 +83,11 @@ class DriftProbe:
 
 
 def find_measurements(calibration: str) -> Path | None:
-    """The measurements that a calibration (name or file) was fitted to, if they are kept."""
-    places = [Path(calibration).parent] if calibration.endswith(".json") else []
+    """The measurements that a calibration (name or file) was fitted to, if they are kept: beside the file, or in
+    profiling/measurements/<device>/<model> of the folder it lies in, of this one, or of the package."""
     name = load_calibration(calibration).name
+    file = Path(calibration)
+    places = [file.parent, *(up / "profiling/measurements" / name for up in file.parents[:3])] if file.suffix == ".json" else []
     places += [folder / name for folder in (Path("profiling/measurements"), *data_folders("profiling/measurements"))]
     return next((place / "measurements.csv" for place in places if (place / "measurements.csv").is_file()), None)
 
