@@ -23,10 +23,12 @@ class Work:
     prefill_attention  sum over chunks of query-key pairs, chunk * past + chunk * (chunk + 1) / 2
     decode_tokens      decodes, one token each
     decode_context     sum over decodes of the sequence's length (prompt and outputs) when the iteration starts
+    decode_longest     the greatest of those lengths; 0 if it is not known
     """
 
     __slots__ = (
         "decode_context",
+        "decode_longest",
         "decode_tokens",
         "prefill_attention",
         "prefill_context",
@@ -42,6 +44,7 @@ class Work:
         prefill_attention: int = 0,
         decode_tokens: int = 0,
         decode_context: int = 0,
+        decode_longest: int = 0,
     ) -> None:
         self.prefill_tokens = prefill_tokens
         self.prefill_seqs = prefill_seqs
@@ -49,6 +52,7 @@ class Work:
         self.prefill_attention = prefill_attention
         self.decode_tokens = decode_tokens
         self.decode_context = decode_context
+        self.decode_longest = decode_longest
 
     def repeated(self, times: int) -> Work:
         """This work `times` iterations later: every decode is longer by as many tokens, and its one prefill
@@ -61,6 +65,7 @@ class Work:
             self.prefill_attention + times * chunk * chunk,
             self.decode_tokens,
             self.decode_context + times * self.decode_tokens,
+            self.decode_longest and self.decode_longest + times,
         )
 
     @property
@@ -149,6 +154,12 @@ class Batch(Work):
         self.decodes = decodes
         self.decode_tokens += decodes.size
         self.decode_context += decodes.context
+
+    @property
+    def decode_longest(self) -> int:  # type: ignore[override]  # looked up when asked for: few models ask
+        """Tokens of the longest sequence that decodes."""
+        listed = max((r.prompt_tokens + r.generated for r in self.decode_list), default=0)
+        return listed if self.decodes is None else max(listed, self.decodes.longest)
 
     def __len__(self) -> int:
         """Sequences in the batch."""

@@ -30,6 +30,7 @@ class DecodeSet:
     __slots__ = (
         "_finish_heap",
         "_finishing",
+        "_longest",
         "_members",
         "_prepaid",
         "_ring",
@@ -48,6 +49,7 @@ class DecodeSet:
         self.step = 0
         self._ring = [0] * block_size
         self._prepaid = 0
+        self._longest: int | None = None  # greatest anchor; None: not known
         self._members: dict[int, Request] = {}
         self._finishing: dict[int, dict[int, Request]] = {}
         self._finish_heap: list[int] = []
@@ -56,6 +58,15 @@ class DecodeSet:
     def members(self) -> Collection[Request]:
         """The requests, in the order in which they joined; their `generated` and `blocks` are stale."""
         return self._members.values()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest member's sequence at this step; 0 if there is none."""
+        if not self._members:
+            return 0
+        if self._longest is None:
+            self._longest = max(request.slot_anchor for request in self._members.values())
+        return self._longest + self.step
 
     def length(self, request: Request) -> int:
         """Tokens of a member's sequence at this step."""
@@ -75,6 +86,8 @@ class DecodeSet:
             )
         anchor = request.slot_anchor = length - step
         request.slot_start = step
+        if self._longest is not None and anchor > self._longest:
+            self._longest = anchor
         self.size += 1
         self.context += length
         self._members[request.id] = request
@@ -163,6 +176,8 @@ class DecodeSet:
         self.size -= 1
         self.context -= length
         self._ring[(1 - request.slot_anchor) % self.block_size] -= 1
+        if request.slot_anchor == self._longest:
+            self._longest = None
         del self._members[request.id]
 
     def _at_boundary(self, request: Request) -> bool:

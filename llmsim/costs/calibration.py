@@ -11,6 +11,7 @@ from pathlib import Path
 from llmsim.costs.calibration_file import read_calibration
 from llmsim.costs.records import (
     Calibration,
+    EngineTerms,
     ErrorFigures,
     ExecutorSetup,
     FitErrors,
@@ -24,6 +25,7 @@ from llmsim.errors import CalibrationError, did_you_mean
 
 __all__ = [
     "Calibration",
+    "EngineTerms",
     "ErrorFigures",
     "ExecutorSetup",
     "FitErrors",

@@ -12,6 +12,7 @@ from llmsim.costs.forms import read_batch_time
 from llmsim.costs.records import (
     SCHEMA_VERSION,
     Calibration,
+    EngineTerms,
     ErrorFigures,
     ExecutorSetup,
     FitErrors,
@@ -40,6 +41,7 @@ def read_calibration(path: str | Path) -> Calibration:
         "kv": _kv(top.section("kv")),
         "limit": _limit(top.section("limit")),
         "executor": _executor(top.section("executor")) if top.has("executor") else None,
+        "engine": _engine(top.section("engine")) if top.has("engine") else None,
         "provenance": _provenance(top.section("provenance")),
     }
     top.close()
@@ -117,6 +119,16 @@ def _executor(section: Section) -> ExecutorSetup:
     setup = ExecutorSetup(**texts, threads=section.whole("threads", minimum=1))
     section.close()
     return setup
+
+
+def _engine(section: Section) -> EngineTerms:
+    terms = EngineTerms(
+        name=section.text("name"),
+        async_scheduling=section.flag("async_scheduling"),
+        source=section.text("source"),
+    )
+    section.close()
+    return terms
 
 
 def _provenance(section: Section) -> Provenance:

@@ -93,6 +93,18 @@ class Section:
                 self.fail(name, f"must hold texts only but holds {_short(item)}")
         return tuple(held)
 
+    def numbers(self, name: str) -> tuple[Any, ...]:
+        """A list of numbers, or of lists of numbers of equal length; whole numbers stay ints."""
+        held = self._list(name)
+        rows = held if held and isinstance(held[0], list) else [held]
+        for row in rows:
+            if not isinstance(row, list) or len(row) != len(rows[0]):
+                self.fail(name, "must be a list of numbers, or of lists of numbers of one length")
+            for item in row:
+                if not isinstance(item, (int, float)) or isinstance(item, bool) or not abs(item) <= sys.float_info.max:
+                    self.fail(name, f"must hold finite numbers only but holds {_short(item)}")
+        return tuple(tuple(row) for row in rows) if rows is held else tuple(held)
+
     def flag(self, name: str) -> bool:
         """true or false."""
         held = self._take(name)

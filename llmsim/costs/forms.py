@@ -9,8 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmsim.costs.kernel_tables import KernelTables, read_kernel_tables
 from llmsim.costs.linear import Hinge, Linear
 from llmsim.costs.strata import Stratified, Tiled
+from llmsim.costs.tabulated import Tabulated
 from llmsim.errors import CalibrationError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ UNITS = {
     "per_decode_context": "s/token",
     "per_prefill_attention": "s/pair",
     "per_prefill_context": "s/token",
+    "mixed_pair": "s/token/sequence",
+    "graph_gaps": "s",
+    "launch_gaps": "s",
 }
 """The unit of every coefficient; a pair is one query token against one key token."""
 
@@ -42,6 +47,7 @@ FORMS: dict[str, tuple[Callable[..., CostModel], tuple[str, ...]]] = {
     ),
     "hinge": (Hinge, ("floor", "constant", "per_token", "per_sequence", *_CONTEXTS)),
     "tiled": (Tiled, ("constant", "per_tile", "per_token", *_CONTEXTS)),
+    "tabulated": (Tabulated, ("constant", "mixed_pair", "graph_gaps", "launch_gaps")),
 }
 """Plain forms: class and the coefficients it takes. `stratified` nests them."""
 
@@ -68,12 +74,14 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchTime:
-    """A form with its coefficients; `tile_tokens` for the tiled form, `strata` for the stratified one."""
+    """A form with its coefficients; `tile_tokens` for the tiled form, `strata` for the stratified one, `kernels` for
+    the tabulated one."""
 
     form: str
     coefficients: tuple[Coefficient, ...] = ()
     tile_tokens: int | None = None
     strata: tuple[Stratum, ...] = ()
+    kernels: KernelTables | None = None
 
     def cost_model(self, host_overhead_s: float = 0.0) -> CostModel:
         """The cost model; `host_overhead_s` is paid once per iteration, above and below any floor."""
@@ -87,6 +95,8 @@ class BatchTime:
             options["floor"] += host_overhead_s
         if self.tile_tokens is not None:
             options["tile_tokens"] = self.tile_tokens
+        if self.kernels is not None:
+            return Tabulated(**self.kernels.options(), **options)
         return FORMS[self.form][0](**options)
 
     def value(self, name: str) -> float:
@@ -108,6 +118,8 @@ class BatchTime:
             return held
         if self.tile_tokens is not None:
             held["tile_tokens"] = self.tile_tokens
+        if self.kernels is not None:
+            held |= self.kernels.to_json()
         held["coefficients"] = {
             item.name: {"value": item.value, "unit": item.unit, "source": item.source}
             for item in self.coefficients
@@ -150,7 +162,8 @@ def _read_plain(section: Section, form: str) -> BatchTime:
             held.fail(name, f"is missing; form {form!r} needs it")
     coefficients = tuple(_read_coefficient(held, name) for name in held.names())
     tile = section.whole("tile_tokens", minimum=1) if form == "tiled" else None
-    batch_time = BatchTime(form=form, coefficients=coefficients, tile_tokens=tile)
+    kernels = read_kernel_tables(section) if form == "tabulated" else None
+    batch_time = BatchTime(form=form, coefficients=coefficients, tile_tokens=tile, kernels=kernels)
     try:
         batch_time.cost_model()
     except CalibrationError as error:

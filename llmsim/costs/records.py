@@ -91,8 +91,18 @@ class ExecutorSetup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineTerms:
+    """The engine whose batches these are, by name and version, and how it forms them (`AsyncReplica`)."""
+
+    name: str
+    async_scheduling: bool
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """One calibration file, validated. `executor` is None where nobody's executor here made the measurements."""
+    """One calibration file, validated. `executor` is None where nobody's executor here made the measurements, `engine`
+    where the batch times are of no particular engine."""
 
     device: str
     model: str
@@ -104,6 +114,7 @@ class Calibration:
     limit: LengthLimit
     provenance: Provenance
     executor: ExecutorSetup | None = None
+    engine: EngineTerms | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -163,6 +174,7 @@ class Calibration:
             "kv": _plain(self.kv),
             "limit": _plain(self.limit),
             **({} if self.executor is None else {"executor": _plain(self.executor)}),
+            **({} if self.engine is None else {"engine": _plain(self.engine)}),
             "provenance": {**(_plain(self.provenance) or {}), "notes": list(self.provenance.notes)},
         }
         return json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
