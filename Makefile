@@ -36,16 +36,26 @@ $(VENV)/.live: $(VENV)/.dev
 	@$(PIP) install torch==2.13.0
 	@touch $@
 
+$(VENV)/.serve: $(VENV)/.live
+	@echo "installing a real server for the tests ..."
+	@$(PIP) install -e '.[serve-test]' torch==2.13.0
+	@touch $@
+
+$(VENV)/.readers: $(VENV)/.dev
+	@echo "installing a reader of exports for the tests ..."
+	@$(PIP) install -e '.[export-test]'
+	@touch $@
+
 live: $(VENV)/.live  ## add torch for the CPU, which profile and validate need
 
 demo: $(VENV)/.run  ## set up, serve a shipped workload with four schedulers, show who wins
 	@$(BIN)/llmsim simulate experiments/demo.yaml --out runs
 
 test: $(VENV)/.dev  ## set up, run all tests that need no torch
-	@$(BIN)/python -m pytest -q -m "not live and not gpu"
+	@$(BIN)/python -m pytest -q -m "not live and not gpu and not readers"
 
-test-live: $(VENV)/.live  ## add torch, run the tests that need it
-	@$(BIN)/python -m pytest -q -m live
+test-live: $(VENV)/.serve $(VENV)/.readers  ## add torch, a real server and readers of exports, run the tests that need them
+	@LLMSIM_SERVER_TESTS=required $(BIN)/python -m pytest -q -m "live or readers"
 
 lint: $(VENV)/.dev  ## ruff
 	@$(BIN)/ruff check llmsim tests experiments

@@ -119,7 +119,9 @@ def _timelines(names: Sequence[str], results: Sequence[Result], looks: Looks, bi
     sections: Sections = ["<h2>Timelines</h2>", f'<p class="note">{note}</p>']
     for name, result, frame in zip(names, results, frames, strict=True):
         if frame.empty:
-            sections.append(f"<p>{html.escape(name)}: no iteration ran.</p>")
+            seen = result.token_times is None
+            why = "no iteration ran" if seen else "measured on a server, whose batches are not seen"
+            sections.append(f"<p>{html.escape(name)}: {why}.</p>")
             continue
         figure = timeline_figure(
             frame,

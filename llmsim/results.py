@@ -2,7 +2,8 @@
 
 A run directory `<out>/<utc>-<name>-<hash>/` holds config.resolved.yaml, meta.json (where it comes from, wall
 times included), summary.json (byte-identical for the same config and seed), requests.parquet,
-iterations.parquet and token_ranges.parquet. It appears complete or not at all, and never replaces another.
+iterations.parquet and token_ranges.parquet. A run measured on a server, whose iterations nobody saw, holds
+token_times.parquet instead of these two. It appears complete or not at all, and never replaces another.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +23,12 @@ import pandas as pd
 import yaml
 
 from llmsim.errors import ConfigError
+from llmsim.metrics.timeline import Timeline
 from llmsim.tables import comparison_frame, result_html
+from llmsim.tabulate import no_iterations
 
 TABLES = ("requests", "iterations", "token_ranges")
+MEASURED = ("requests", "token_times")
 CONFIG, META, SUMMARY = "config.resolved.yaml", "meta.json", "summary.json"
 
 
@@ -32,7 +36,8 @@ CONFIG, META, SUMMARY = "config.resolved.yaml", "meta.json", "summary.json"
 class Result:
     """One run. Tables and summary as docs/metrics.md describes them; `summary` is JSON-ready.
 
-    `manifest` says where the run comes from; its `config` (YAML text, or a mapping) is what was run.
+    `manifest` says where the run comes from; its `config` (YAML text, or a mapping) is what was run. `token_times`
+    (id, time_ns) stands in for `iterations` and `token_ranges` where a server was measured: these are empty then.
     """
 
     name: str
@@ -41,11 +46,19 @@ class Result:
     token_ranges: pd.DataFrame = field(repr=False)
     summary: dict[str, Any] = field(repr=False)
     manifest: dict[str, Any] = field(repr=False, default_factory=dict)
+    token_times: pd.DataFrame | None = field(repr=False, default=None)
 
     @property
     def label(self) -> str:
         """What tells this run from the others of a comparison: its scheduler, else its name."""
         return str(self.summary.get("scheduler") or self.name)
+
+    @property
+    def timeline(self) -> Timeline:
+        """When each request's tokens came, simulated or measured. Raises ValueError if the tables contradict."""
+        if self.token_times is not None:
+            return Timeline.of_times(self.requests, self.token_times)
+        return Timeline.of(self.requests, self.iterations, self.token_ranges)
 
     def warnings(self) -> list[str]:
         """What a reader must know before trusting the numbers, one sentence each; empty if nothing."""
@@ -60,9 +73,10 @@ class Result:
             lines.append(beyond)
         return lines
 
-    def save(self, out: str | Path, *, utc: datetime | None = None) -> Path:
+    def save(self, out: str | Path, *, utc: datetime | None = None, files: Mapping[str, str] | None = None) -> Path:
         """Write a new run directory under `out` (made if need be) and return it; `utc` None means now.
 
+        `files` are further texts to put into it, by name.
         Raises ConfigError if `out` is no directory. If the run's directory exists, a number is added.
         """
         parent = Path(out)
@@ -75,6 +89,8 @@ class Result:
         draft.mkdir()
         try:
             self._write(draft)
+            for name, text in (files or {}).items():
+                (draft / name).write_text(text, encoding="utf-8")
             return _move(draft, parent, wanted)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
@@ -95,7 +111,7 @@ class Result:
         (folder / CONFIG).write_text(self._config_text(), encoding="utf-8")
         (folder / META).write_text(to_json(meta), encoding="utf-8")
         (folder / SUMMARY).write_text(to_json(self.summary), encoding="utf-8")
-        for name in TABLES:
+        for name in TABLES if self.token_times is None else MEASURED:
             getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
 
     @classmethod
@@ -103,7 +119,8 @@ class Result:
         """Read a run directory. Raises ConfigError, naming the file, if it is not a complete one."""
         folder = Path(folder)
         missing = [name for name in (META, SUMMARY, CONFIG) if not (folder / name).is_file()]
-        missing += [f"{name}.parquet" for name in TABLES if not (folder / f"{name}.parquet").is_file()]
+        tables = MEASURED if (folder / f"{MEASURED[-1]}.parquet").is_file() else TABLES
+        missing += [f"{name}.parquet" for name in tables if not (folder / f"{name}.parquet").is_file()]
         if missing:
             raise ConfigError(f"{folder}: is no complete run directory, {', '.join(missing)} missing")
         meta = _read_json(folder / META)
@@ -111,7 +128,8 @@ class Result:
             name=str(meta.pop("name", folder.name)),
             summary=_read_json(folder / SUMMARY),
             manifest={"config": (folder / CONFIG).read_text(encoding="utf-8"), **meta},
-            **{name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES},
+            **({} if tables is TABLES else dict(zip(TABLES[1:], no_iterations(), strict=True))),
+            **{name: pd.read_parquet(folder / f"{name}.parquet") for name in tables},
         )
 
     @staticmethod

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from llmsim.recorder import FIELDS
 from llmsim.request import NEVER
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ def iteration_table(recorders: Sequence[Recorder]) -> pd.DataFrame:
     return pd.DataFrame(whole, copy=False)  # columns stay the arrays they are: a copy costs as much as the log
 
 
+def no_iterations() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables of iterations and token ranges of a run whose batches nobody saw: all columns, no rows."""
+    names = ("replica", "iteration", *(name for name in FIELDS if name != "iterations"))
+    table = pd.DataFrame({name: np.zeros(0, dtype=np.int64) for name in names}).astype({"in_set": bool})
+    return table, token_range_table([], {})
+
+
 def token_range_table(requests: Sequence[Request], replica_of: Mapping[int, int]) -> pd.DataFrame:
     """Which iterations emitted a token of which request: id, replica, first_iteration, last_iteration, in_set."""
     counts = np.array([len(r.token_ranges) // 2 for r in requests], dtype=np.int64)
@@ -97,7 +105,7 @@ def request_table(
     if unstreamed:
         whole = np.isin(np.asarray(columns["replica"]), list(unstreamed))
         columns["first_token_ns"] = np.where(whole, columns["finish_ns"], columns["first_token_ns"])  # type: ignore[call-overload]
-    columns |= _slo_columns([r.slo for r in requests])
+    columns |= slo_columns([r.slo for r in requests])
     rejected = [r.rejected for r in requests]
     finished = np.asarray(columns["finish_ns"]) != NEVER
     other = np.where(np.array(rejected, dtype=object) == "", "unfinished", "rejected")
@@ -127,7 +135,7 @@ def first_token_ns(ids: np.ndarray, iterations: pd.DataFrame, ranges: pd.DataFra
     return out
 
 
-def _slo_columns(classes: Sequence[SloClass]) -> dict[str, object]:
+def slo_columns(classes: Sequence[SloClass]) -> dict[str, object]:
     """The columns of the service level, one row a request; requests of a class share one object."""
     kinds = {id(c): c for c in classes}
     place = {key: at for at, key in enumerate(kinds)}

@@ -161,5 +161,5 @@ def test_the_readme_policy_runs(tmp_path):
 def test_the_shipped_calibrations_are_listed_and_shown():
     listed = CliRunner().invoke(app, ["calibrations"]).stdout
     assert "rtx-6000-ada/mistral-7b" in listed
-    shown = CliRunner().invoke(app, ["calibrations", "a100/llama-3-8b"]).stdout
+    shown = CliRunner().invoke(app, ["calibrations", "show", "a100/llama-3-8b", "--json"]).stdout
     assert json.loads(shown)["device"] == "a100"

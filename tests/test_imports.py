@@ -21,15 +21,17 @@ LEVELS = [
     {"executors", "traces"},
     {"recorder", "clock"},
     {"replica", "progress"},
+    {"async_replica"},
     {"routers"},
     {"cluster", "metrics", "config", "profiling"},
-    {"registry", "tabulate", "tables", "provenance", "theory", "programme", "fluid"},
+    {"registry", "tabulate", "tables", "provenance", "theory", "programme", "fluid", "importers", "calibration_list"},
+    {"calibration_text"},
     {"results", "testing"},
-    {"kinds", "plots"},
+    {"kinds", "plots", "exports"},
     {"simulation"},
     {"sweep", "report", "fit_report", "validation"},
     {"validation_report"},
-    {"capacity", "experiment"},
+    {"capacity", "experiment", "client"},
     {"bench", "cli"},
 ]
 """Parts of the package from the bottom up: a part imports, when it runs, only from its own level or below."""
@@ -42,6 +44,7 @@ ONLY_IN = {
     "plotly": {"plots"},
     "torch": {"executors", "profiling"},
     "flashinfer": {"executors"},
+    "aiohttp": {"client"},
 }
 SCHEDULERS_MAY = {"batch", "decodes", "errors", "kvcache", "request", "schedulers", "units"}
 

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from llmsim.cli import calibrations, capacity, profile, report, simulate, trace, validate
+from llmsim.cli import bench, calibrations, capacity, export, profile, report, simulate, trace, validate
 from llmsim.errors import LlmsimError
 
 app = typer.Typer(
@@ -22,10 +22,12 @@ app = typer.Typer(
 )
 app.command(name="simulate")(simulate.simulate)
 app.command(name="capacity")(capacity.capacity)
+app.command(name="bench")(bench.bench)
 app.command(name="report")(report.report)
+app.command(name="export")(export.export)
 app.command(name="profile")(profile.profile)
 app.command(name="validate")(validate.validate)
-app.command(name="calibrations")(calibrations.calibrations)
+app.add_typer(calibrations.app, name="calibrations")
 app.add_typer(trace.app, name="trace")
 
 

@@ -12,11 +12,11 @@ from llmsim.metrics.latency import (
     tpot_s,
     ttft_s,
 )
-from llmsim.metrics.per_request import request_metrics
+from llmsim.metrics.per_request import metrics_on, request_metrics
 from llmsim.metrics.quantiles import weighted_mean, weighted_percentiles, weighted_std
 from llmsim.metrics.saturation import Verdict, saturation
 from llmsim.metrics.slo import Slo, TbtRule, has_target, parse_slo, slo_met
-from llmsim.metrics.summary import PERCENTILES, summarize
+from llmsim.metrics.summary import PERCENTILES, summarize, summarize_measured
 from llmsim.metrics.timeline import Timeline, longest_gaps, pooled_gaps
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "itl_samples",
     "longest_gaps",
     "max_itl_s",
+    "metrics_on",
     "parse_slo",
     "pooled_gaps",
     "queue_s",
@@ -39,6 +40,7 @@ __all__ = [
     "saturation",
     "slo_met",
     "summarize",
+    "summarize_measured",
     "tpot_s",
     "ttft_s",
     "weighted_mean",

@@ -23,7 +23,20 @@ def request_metrics(
     Columns: id, queue_s, ttft_s, tpot_s, max_itl_s, e2el_s (seconds, NaN for none) and slo_met (nullable
     boolean, missing where no limit applies).
     """
-    longest = longest_gaps(Timeline.of(requests, iterations, token_ranges))
+    timeline = Timeline.of(requests, iterations, token_ranges)
+    return metrics_on(requests, timeline, definitions=definitions, slo=slo, tbt_rule=tbt_rule)
+
+
+def metrics_on(
+    requests: pd.DataFrame,
+    timeline: Timeline,
+    *,
+    definitions: Definitions = "vllm",
+    slo: Slo | None = None,
+    tbt_rule: TbtRule = "max",
+) -> pd.DataFrame:
+    """The same of a timeline that is there already, measured ones included (Timeline.of_times)."""
+    longest = longest_gaps(timeline)
     reached = slo_met(requests, longest, slo, definitions=definitions, tbt_rule=tbt_rule)
     met = pd.array(reached, dtype="boolean")
     met[~has_target(requests, slo)] = pd.NA

@@ -97,6 +97,13 @@ def saturation(
     return _judge(evidence, judged)
 
 
+def unseen(closed_loop: bool) -> Verdict:
+    """The verdict on a server whose batches nobody saw: requests alone do not tell whether it was busy."""
+    if closed_loop:
+        return Verdict(CLOSED_LOOP, "arrivals follow completions, so there is no offered load to judge", {})
+    return Verdict(UNDETERMINED, "the server's batches are not seen, so whether it was busy is not known", {})
+
+
 def _times(served: pd.DataFrame, column: str) -> Ints:
     """Sorted times of what happened."""
     times = ints(served, column)

@@ -16,8 +16,9 @@ import pandas as pd
 from llmsim.errors import ConfigError
 from llmsim.metrics.attainment import slo_report
 from llmsim.metrics.latency import Definitions, check_definitions, elapsed_ns, itl_samples, tpot_ns, ttft_ns
+from llmsim.metrics.plain import plain
 from llmsim.metrics.quantiles import Floats, Ints, ones, weighted_mean, weighted_percentiles, weighted_std
-from llmsim.metrics.saturation import saturation
+from llmsim.metrics.saturation import saturation, unseen
 from llmsim.metrics.slo import Slo, TbtRule
 from llmsim.metrics.timeline import Mask, Timeline, ints
 from llmsim.metrics.usage import Span, batch_stats, kv_stats
@@ -25,9 +26,6 @@ from llmsim.units import MILLISECOND, SECOND, to_ns
 
 PERCENTILES = (0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
 """Percentiles of every latency; those of the vLLM benchmark record, and the median under its other name."""
-
-DECIMALS = 9
-"""Numbers are rounded to this many decimals: finer than any measurement, coarser than a float sum's noise."""
 
 Summary = dict[str, Any]
 
@@ -37,12 +35,19 @@ class _Run:
     """The tables of a run and what of them is measured."""
 
     requests: pd.DataFrame
-    iterations: pd.DataFrame
     timeline: Timeline
     span: Span
     measured: Mask  # (requests,): arrived after the warm-up
     finished: Mask  # (requests,)
     definitions: Definitions
+
+    @classmethod
+    def of(
+        cls, requests: pd.DataFrame, timeline: Timeline, span: Span, warmup_s: float, definitions: Definitions
+    ) -> _Run:
+        measured = ints(requests, "arrival_ns") >= to_ns(warmup_s)
+        finished = (requests["status"] == "finished").to_numpy(dtype=bool)
+        return cls(requests, timeline, span, measured, finished, definitions)
 
 
 def summarize(
@@ -74,16 +79,9 @@ def summarize(
     """
     check_definitions(definitions)
     _check(percentiles, replicas)
-    span = _span(requests, iterations, to_ns(warmup_s), to_ns(horizon_s), replicas)
-    run = _Run(
-        requests,
-        iterations,
-        Timeline.of(requests, iterations, token_ranges),
-        span,
-        ints(requests, "arrival_ns") >= to_ns(warmup_s),
-        (requests["status"] == "finished").to_numpy(dtype=bool),
-        definitions,
-    )
+    ended_ns = to_ns(horizon_s) or int(ints(iterations, "end_ns").max(initial=0))
+    span = _span(requests, to_ns(warmup_s), ended_ns, replicas)
+    run = _Run.of(requests, Timeline.of(requests, iterations, token_ranges), span, warmup_s, definitions)
     overlap = span.overlap(iterations)
     attained = slo_report(
         requests, run.timeline, run.measured, span, slo, definitions, tbt_rule, first_token_at_prefill_end
@@ -102,7 +100,38 @@ def summarize(
         "saturation": verdict.as_dict(),
         "notes": _notes(run, warmup_s, horizon_s),
     }
-    return {key: _plain(value) for key, value in summary.items()}
+    return {key: plain(value) for key, value in summary.items()}
+
+
+def summarize_measured(
+    requests: pd.DataFrame,
+    token_times: pd.DataFrame,
+    *,
+    slo: Slo | None = None,
+    warmup_s: float = 0,
+    ended_ns: int = 0,
+    closed_loop: bool = False,
+    percentiles: Sequence[float] = PERCENTILES,
+) -> Summary:
+    """Summarize what a client measured of a server: as `summarize`, without what only the server could know.
+
+    So there is no `kv`, `batches` or `preemptions`, and no verdict on the load. `token_times` as Timeline.of_times
+    takes it; `ended_ns` is when the run ended, if that cut requests off. Raises ConfigError as `summarize` does.
+    """
+    _check(percentiles, replicas=1)
+    span = _span(requests, to_ns(warmup_s), ended_ns, replicas=1)
+    run = _Run.of(requests, Timeline.of_times(requests, token_times), span, warmup_s, "vllm")
+    attained = slo_report(requests, run.timeline, run.measured, span, slo)
+    summary: Summary = {"definitions": "vllm"}
+    summary |= _rates(run, attained)
+    summary |= _latencies(run, percentiles, None)
+    summary |= {
+        "requests": _counts(run, warmup_s, 0),
+        "slo": attained,
+        "saturation": unseen(closed_loop).as_dict(),
+        "notes": _notes(run, warmup_s, 0),
+    }
+    return {key: plain(value) for key, value in summary.items()}
 
 
 def _check(percentiles: Sequence[float], replicas: int) -> None:
@@ -113,15 +142,12 @@ def _check(percentiles: Sequence[float], replicas: int) -> None:
         raise ConfigError(f"replicas must be at least 1 but got {replicas}")
 
 
-def _span(
-    requests: pd.DataFrame, iterations: pd.DataFrame, warmup_ns: int, horizon_ns: int, replicas: int
-) -> Span:
-    """The measured stretch of the clock, as `summarize` describes it."""
+def _span(requests: pd.DataFrame, warmup_ns: int, ended_ns: int, replicas: int) -> Span:
+    """The measured stretch of the clock, as `summarize` describes it; `ended_ns`: what cut requests off."""
     arrivals = ints(requests, "arrival_ns")
     end = int(ints(requests, "finish_ns").max(initial=0))
     if (requests["status"] == "unfinished").any():
-        cut = horizon_ns or int(ints(iterations, "end_ns").max(initial=0))
-        end = max(end, cut)
+        end = max(end, ended_ns)
     start = max(warmup_ns, int(arrivals.min()) if len(arrivals) else 0)
     return Span(start, max(start, end), replicas)
 
@@ -167,9 +193,7 @@ def _latencies(run: _Run, percentiles: Sequence[float], first_token_at_prefill_e
         sample = values[keep & ~np.isnan(values)]
         return _statistics(name, sample, ones(sample), percentiles)
 
-    gaps, weights = itl_samples(
-        requests, run.timeline, run.measured, run.definitions, first_token_at_prefill_end
-    )
+    gaps, weights = itl_samples(requests, run.timeline, run.measured, run.definitions, first_token_at_prefill_end)
     return (
         of_requests("ttft", ttft_ns(requests, run.definitions))
         | of_requests("tpot", tpot_ns(requests))
@@ -193,13 +217,15 @@ def _statistics(name: str, values: Floats | Ints, weights: Ints, percentiles: Se
 def _counts(run: _Run, warmup_s: float, horizon_s: float) -> Summary:
     """Which requests the latencies are of, and which were left out and why."""
     generated = ints(run.requests, "generated")
+    known = "preemptions" in run.requests  # a client does not see them
+    preempted = {"preempted_requests": int((ints(run.requests, "preemptions") > 0).sum())} if known else {}
     return {
         "measured": int((run.measured & run.finished).sum()),
         "censored": int((run.measured & ~run.finished).sum()),
         "warmup_excluded": int((~run.measured).sum()),
         "warmup_s": warmup_s,
         "horizon_s": horizon_s or None,
-        "preempted_requests": int((ints(run.requests, "preemptions") > 0).sum()),
+        **preempted,
         "output_tokens_of_unfinished": int(generated[~run.finished].sum()),
     }
 
@@ -227,18 +253,3 @@ def _notes(run: _Run, warmup_s: float, horizon_s: float) -> list[str]:
             "unfinished requests."
         )
     return notes
-
-
-def _plain(value: object) -> object:
-    """Python numbers rounded to DECIMALS, None for NaN, in the same order."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, bool | str) or value is None:
-        return value
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        return round(float(value), DECIMALS) if np.isfinite(value) else None
-    raise TypeError(f"a summary holds plain values but got {type(value).__name__}")

@@ -69,6 +69,17 @@ class Timeline:
             owner, first, last = owner[order], first[order], last[order]
         return cls(ends, owner, first, last, len(requests))
 
+    @classmethod
+    def of_times(cls, requests: pd.DataFrame, token_times: pd.DataFrame) -> Timeline:
+        """Of token events stamped one by one (columns id, time_ns, sorted by both): a clock of their own each.
+
+        Raises ValueError if an event names an unknown request.
+        """
+        ids, first = np.unique(ints(token_times, "id"), return_index=True)
+        last = np.append(first[1:], len(token_times))[: len(first)] - 1
+        owner = _request_rows(ints(requests, "id"), ids)
+        return cls(ints(token_times, "time_ns"), owner, first, last, len(requests))
+
     @staticmethod
     def _rows(iterations: pd.DataFrame, replica: Ints, first: Ints, last: Ints) -> Ints:
         """Rows of both ends of each range, shape (2, ranges)."""

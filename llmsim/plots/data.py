@@ -11,7 +11,7 @@ import yaml
 
 from llmsim.metrics.latency import elapsed_ns, itl_samples, tpot_ns, ttft_ns
 from llmsim.metrics.quantiles import Floats, Ints, ones
-from llmsim.metrics.timeline import Timeline, ints
+from llmsim.metrics.timeline import ints
 from llmsim.plots.reduce import Bins, Steps, bin_edges, distribution, over_bins, total
 from llmsim.units import MILLISECOND, SECOND, to_ns
 
@@ -55,10 +55,9 @@ def latency_samples(result: Result) -> dict[str, tuple[Floats | Ints, Ints]]:
     ):
         sample = values[answered & ~np.isnan(values)]
         samples[metric] = (sample, ones(sample))
-    clock = Timeline.of(requests, result.iterations, result.token_ranges)
     engine = config_of(result).get("engine") or {}
     at_end = engine.get("first_token_at_prefill_end")
-    return samples | {"itl": itl_samples(requests, clock, measured, definitions, at_end)}
+    return samples | {"itl": itl_samples(requests, result.timeline, measured, definitions, at_end)}
 
 
 def latency_cdfs(results: Sequence[Result], points: int = 1000) -> pd.DataFrame:

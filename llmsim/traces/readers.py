@@ -55,7 +55,7 @@ def read_trace(
     layout = layout_of(list(raw.cells.columns), source, format, columns)
     if time_unit is not None and layout.time is not None:
         layout = replace(layout, time_unit=time_unit)
-    rows = _Rows(raw=raw, drop=on_bad == "drop")
+    rows = Rows(raw=raw, drop=on_bad == "drop")
     table = _read_table(rows, layout)
     clipped = 0
     if max_prompt_tokens is not None:
@@ -82,7 +82,7 @@ def _check_arguments(on_bad: str, time_unit: str | None, limit: int | None, on_l
 
 
 @dataclass
-class _Rows:
+class Rows:
     """Which rows of a file are still in, and how many went out for which reason."""
 
     raw: RawTable
@@ -127,7 +127,7 @@ class _Rows:
         )
 
 
-def _read_table(rows: _Rows, layout: Layout) -> pd.DataFrame:
+def _read_table(rows: Rows, layout: Layout) -> pd.DataFrame:
     """All rows as numbers, with the faults of every column settled.
 
     Rows out of `rows.keep` hold no meaning.
@@ -176,7 +176,7 @@ def _unsorted(time: Ints, keep: Mask, column: str) -> Fault:
 
 
 def _apply_limit(
-    rows: _Rows, table: pd.DataFrame, column: str, limit: int, on_long: str
+    rows: Rows, table: pd.DataFrame, column: str, limit: int, on_long: str
 ) -> tuple[pd.DataFrame, int]:
     """The table under the model's limit, and how many kept rows were shortened."""
     prompt, output = table["prompt_tokens"].to_numpy(), table["output_tokens"].to_numpy()
@@ -195,7 +195,7 @@ def _apply_limit(
     return table, 0
 
 
-def _finish(table: pd.DataFrame, rows: _Rows, absolute: bool) -> pd.DataFrame:
+def _finish(table: pd.DataFrame, rows: Rows, absolute: bool) -> pd.DataFrame:
     """Kept rows only, absolute times begun at 0, prefix hashes attached, columns in schema order."""
     if rows.raw.hash_ids is not None:
         table = table.assign(hash_ids=rows.raw.hash_ids)

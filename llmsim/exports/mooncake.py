@@ -1,0 +1,33 @@
+"""The workload of a run as Mooncake JSON lines: what was sent, when, and how long it was.
+
+A run's tables keep no `hash_ids`, even where its trace file had them, so they are synthesised: unique, one for
+each 512 tokens of a prompt (no prefix is shared). Readers that build prompts from them need them.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from llmsim.errors import ConfigError
+from llmsim.traces.export import to_mooncake
+
+COLUMNS = ["arrival_ns", "prompt_tokens", "output_tokens"]
+
+
+def workload_of(requests: pd.DataFrame) -> pd.DataFrame:
+    """Trace table (arrival_ns, prompt_tokens, output_tokens) of all requests sent, in order of arrival, then id.
+
+    Rejected and unfinished requests were sent, too. `output_tokens` is the length asked for, not the length that
+    was reached. Raises ConfigError if the run sent nothing.
+    """
+    if not len(requests):
+        raise ConfigError("the run sent no request, so it has no workload to export; choose another run")
+    return requests.sort_values(["arrival_ns", "id"], kind="stable", ignore_index=True)[COLUMNS]
+
+
+def mooncake_bytes(requests: pd.DataFrame) -> bytes:
+    """Mooncake JSON lines: timestamp (ms, exact to the ns), input_length, output_length, hash_ids.
+
+    Raises ConfigError if the run sent nothing.
+    """
+    return to_mooncake(workload_of(requests))

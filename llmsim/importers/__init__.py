@@ -1,0 +1,1 @@
+"""Calibrations made of measurements that others took, with other tools."""

@@ -1,0 +1,81 @@
+"""Importer `layer-profile`: a calibration from the CUDA times of one decoder layer's pieces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from llmsim.errors import CalibrationError
+from llmsim.importers.engines import Engine
+from llmsim.importers.gpus import Gpu, decodes_per_wave
+from llmsim.importers.kernel_files import all_reduce_seconds
+from llmsim.importers.kernels import KernelTimes
+from llmsim.importers.layer_profile import LayerProfile, read_layer_profile
+from llmsim.models import ModelConfig
+
+LONG_ONES = 0.13
+"""Share of long sequences up to which a batch says what waiting for the longest costs: above it, it is the batch."""
+ABOVE = 500
+"""Tokens by which the longest must exceed the mean: below that the extra time is noise."""
+
+
+def layer_profile_times(
+    prefix: str | Path,
+    model: ModelConfig,
+    gpu: Gpu,
+    engine: Engine,
+    *,
+    tensor_parallel: int = 1,
+    all_reduce: str | Path | None = None,
+) -> tuple[KernelTimes, LayerProfile]:
+    """Times of `model` on `tensor_parallel` cards from the profile whose files begin with `prefix`.
+
+    The profile is that of one card. It holds no all-reduce: with more than one card `all_reduce` names the table
+    (`custom_allreduce`) to take it from. Raises CalibrationError for faults of the files, and if it is missing.
+    """
+    if tensor_parallel > 1 and all_reduce is None:
+        raise CalibrationError(
+            f"a layer profile holds no all-reduce, and {tensor_parallel} cards need two a layer; give the table of "
+            "their times with --all-reduce FILE.parquet"
+        )
+    profile = read_layer_profile(prefix, qk_norm=model.qk_norm)
+    tokens = profile.layer * model.layers + profile.once
+    source = f"{profile.files[0].name}: {model.layers} layers' pieces, embedding and last norm"
+    if all_reduce is not None and tensor_parallel > 1:
+        sizes = tokens.index.to_numpy() * model.hidden * 2
+        tokens = tokens + 2 * model.layers * all_reduce_seconds(all_reduce, tensor_parallel, sizes)
+        source += f"; two all-reduces a layer from {Path(all_reduce).name}"
+    kernels = engine.kernels(model, tensor_parallel)
+    times = KernelTimes(
+        layers=model.layers,
+        tokens=tokens,
+        sequences=profile.sequences,
+        attention=profile.attention,
+        tails=(tail_of(profile, beside=False), tail_of(profile, beside=True)),
+        waves=decodes_per_wave(gpu, model.heads // tensor_parallel, model.kv_heads // tensor_parallel),
+        gaps=(engine.graph_gap_s * kernels, engine.launch_gap_s * kernels),
+        engine=engine,
+        sources={
+            "tokens": source,
+            "sequences": f"{profile.files[1].name}: LM head and sampler",
+            "attention": f"{profile.files[2].name}, {model.layers} layers",
+            "tails": f"{profile.files[-1].name}, batches with at most {LONG_ONES:.0%} long sequences, median",
+        },
+    )
+    return times, profile
+
+
+def tail_of(profile: LayerProfile, *, beside: bool) -> pd.Series:
+    """Seconds a token above the mean, by decodes: 0 where the device waits for nobody, empty if none was measured."""
+    rows = profile.unequal
+    if rows.empty:
+        return pd.Series(dtype=float)
+    rows = rows[(rows["prefill_tokens"] > 0) == beside]
+    rows = rows[(rows["above"] >= ABOVE) & ((rows["ratio"] <= LONG_ONES) | (rows["decodes"] < 8))]
+    rate = (rows["extra"] / rows["above"]).groupby(rows["decodes"]).median().clip(lower=0)
+    if rate.empty:
+        return rate
+    rate = rate.where(rate > 0.1 * rate.max(), 0.0)  # where keys are split among blocks nobody waits; the rest is noise
+    tail: pd.Series = pd.concat([pd.Series({1: 0.0}), rate])
+    return tail
