@@ -17,8 +17,8 @@ from llmsim.importers import small_operations
 from llmsim.importers.attention import fit_attention
 from llmsim.importers.decode_faults import drop_outliers, mend_cached
 from llmsim.importers.engines import Engine
-from llmsim.importers.from_layers import tail_of
-from llmsim.importers.gpus import Gpu, decodes_per_wave
+from llmsim.importers.from_layers import tails_of
+from llmsim.importers.gpus import Gpu, decodes_per_wave, unsplit_from
 from llmsim.importers.kernel_files import Gemm, all_reduce_seconds, find_table, read_table
 from llmsim.importers.kernels import KernelTimes
 from llmsim.importers.layer_profile import read_layer_profile
@@ -70,7 +70,9 @@ def kernel_times(
         reduce = all_reduce_seconds(files["custom_allreduce"], tensor_parallel, sizes)
         tokens = tokens + 2 * model.layers * reduce
     attention, notes = _attention(files, model, gpu, tensor_parallel)
-    borrowed = _borrowed(like, gpu) if like is not None and gpu.attention == "fa2" else None
+    borrowed = None
+    if like is not None and gpu.attention == "fa2":
+        borrowed = _borrowed(like, unsplit_from(gpu, model.kv_heads // tensor_parallel))
     gaps = engine.kernels(model, tensor_parallel)
     estimated = "small operations estimated"
     times = KernelTimes(
@@ -174,7 +176,7 @@ class _Borrowed:
     source: str
 
 
-def _borrowed(prefix: str | Path, gpu: Gpu) -> _Borrowed:
+def _borrowed(prefix: str | Path, unsplit: int) -> _Borrowed:
     """What decodes beside prompts take over decodes alone, and what waiting for the longest costs, on another card."""
     profile = read_layer_profile(prefix)
     tables = fit_attention(profile.attention)
@@ -184,7 +186,7 @@ def _borrowed(prefix: str | Path, gpu: Gpu) -> _Borrowed:
     return _Borrowed(
         ratio=ratio.dropna(),
         pair=tables.mixed_pair,
-        tails=(tail_of(profile, beside=False), tail_of(profile, beside=True)),
+        tails=tails_of(profile, unsplit),
         source=f"Not measured on this card: as in {profile.files[2].name}, a card with FlashAttention 2, too.",
     )
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from llmsim.errors import CalibrationError
 from llmsim.importers.engines import Engine
-from llmsim.importers.gpus import Gpu, decodes_per_wave
+from llmsim.importers.gpus import Gpu, decodes_per_wave, unsplit_from
 from llmsim.importers.kernel_files import all_reduce_seconds
 from llmsim.importers.kernels import KernelTimes
 from llmsim.importers.layer_profile import LayerProfile, read_layer_profile
@@ -52,7 +52,7 @@ def layer_profile_times(
         tokens=tokens,
         sequences=profile.sequences,
         attention=profile.attention,
-        tails=(tail_of(profile, beside=False), tail_of(profile, beside=True)),
+        tails=tails_of(profile, unsplit_from(gpu, model.kv_heads // tensor_parallel)),
         waves=decodes_per_wave(gpu, model.heads // tensor_parallel, model.kv_heads // tensor_parallel),
         gaps=(engine.graph_gap_s * kernels, engine.launch_gap_s * kernels),
         engine=engine,
@@ -66,16 +66,21 @@ def layer_profile_times(
     return times, profile
 
 
-def tail_of(profile: LayerProfile, *, beside: bool) -> pd.Series:
-    """Seconds a token above the mean, by decodes: 0 where the device waits for nobody, empty if none was measured."""
+def tails_of(profile: LayerProfile, unsplit: int) -> tuple[pd.Series, pd.Series]:
+    """Seconds a token above the mean by decodes, alone and beside prompts; empty where none was measured.
+
+    Up to `unsplit` decodes alone nobody waits, since keys are split among blocks; from there on each measured number of
+    decodes says it for those up to it, too, as the change is a jump. Beside prompts keys are never split.
+    """
     rows = profile.unequal
     if rows.empty:
-        return pd.Series(dtype=float)
-    rows = rows[(rows["prefill_tokens"] > 0) == beside]
+        return pd.Series(dtype=float), pd.Series(dtype=float)
     rows = rows[(rows["above"] >= ABOVE) & ((rows["ratio"] <= LONG_ONES) | (rows["decodes"] < 8))]
-    rate = (rows["extra"] / rows["above"]).groupby(rows["decodes"]).median().clip(lower=0)
-    if rate.empty:
-        return rate
-    rate = rate.where(rate > 0.1 * rate.max(), 0.0)  # where keys are split among blocks nobody waits; the rest is noise
-    tail: pd.Series = pd.concat([pd.Series({1: 0.0}), rate])
-    return tail
+    rate = (rows["extra"] / rows["above"]).clip(lower=0)
+    alone = rate[rows["prefill_tokens"] == 0].groupby(rows["decodes"]).median()
+    beside = rate[rows["prefill_tokens"] > 0].groupby(rows["decodes"]).median()
+    alone = alone[alone.index >= unsplit]
+    if not alone.empty:
+        first = pd.Series({1: 0.0, unsplit - 1: 0.0, unsplit: alone.iloc[0]})
+        alone = pd.concat([first, alone[alone.index > unsplit]])
+    return alone, pd.concat([pd.Series({1: 0.0}), beside])

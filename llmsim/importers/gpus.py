@@ -8,6 +8,7 @@ elsewhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from llmsim.errors import CalibrationError, did_you_mean
 
@@ -55,6 +56,14 @@ def gpu_named(name: str) -> Gpu:
             "another"
         )
     return GPUS[name]
+
+
+def unsplit_from(gpu: Gpu, kv_heads: int) -> int:
+    """The fewest decodes whose keys FlashAttention 2 does not split among blocks: from there on each is read by one.
+
+    Its num_splits_heuristic splits unless the blocks fill 0.8 of two a multiprocessor.
+    """
+    return ceil(0.8 * 2 * gpu.multiprocessors / kv_heads)
 
 
 def decodes_per_wave(gpu: Gpu, heads: int, kv_heads: int) -> tuple[float, float]:
