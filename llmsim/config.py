@@ -40,8 +40,9 @@ class EngineSpec:
     `watermark` is the share of blocks kept free at admission. `first_token_at_prefill_end` and
     `preempted_request_regenerates_output` are the semantics of vLLM (true, false) or of SLAI and Sarathi's
     OSDI branch (false, true). `async_scheduling`: each batch is formed when the one before it starts (vLLM from 0.14
-    on; policies that do so have `runs_ahead`). `host_overhead_s` seconds are added to every iteration. The engine forms no batch in
-    the first `startup_lag_s` seconds, though requests arrive (SLAI's driver hands 16,384 over before it starts).
+    on; policies that do so have `runs_ahead`; None takes the calibration's engine). `host_overhead_s` seconds are added
+    to every iteration. The engine forms no batch in the first `startup_lag_s` seconds, though requests arrive (SLAI's
+    driver hands 16,384 over before it starts).
     """
 
     block_size: int | None = None

@@ -86,8 +86,8 @@ class Kind:
         asked = self.engine.async_scheduling
         if asked and not policy.runs_ahead:
             raise ConfigError(
-                f"engine.async_scheduling is true but the engine of {type(policy).__name__} forms no batch ahead; leave "
-                "it out, or use a policy that does (vllm_v1)"
+                f"engine.async_scheduling is true but the engine of {type(policy).__name__} forms no batch ahead; "
+                "leave it out, or use a policy that does (vllm_v1)"
             )
         if asked is None:
             engine = self.calibration.engine

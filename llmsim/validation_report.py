@@ -5,11 +5,19 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
 
+from llmsim.plots.against import (
+    busy_figure,
+    busy_over_time,
+    error_figure,
+    error_points,
+    pace_figure,
+    pace_points,
+)
 from llmsim.plots.page import html_table, write_page
 from llmsim.plots.validation import (
     cause_figure,
@@ -29,6 +37,7 @@ from llmsim.validation.text import percent, signed
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from llmsim.validation.against import Against
     from llmsim.validation.compare import ErrorTable
     from llmsim.validation.compare_runs import Comparison
 
@@ -36,6 +45,10 @@ Sections = list["str | pd.DataFrame | go.Figure"]
 NOTE = (
     "Errors are simulated / live - 1. Both runs had the same requests and the same scheduler objects; the live one ran "
     "every batch on the device. How each figure is made: docs/validation.md."
+)
+AGAINST_NOTE = (
+    "Errors are simulated / live - 1. The live run was measured on a server, request by request; its requests are the "
+    "simulation's workload. How each figure is made: docs/validation.md."
 )
 
 
@@ -48,6 +61,37 @@ def write_validation_report(comparisons: Sequence[Comparison], path: str | Path)
     for found in comparisons:
         sections += _one(found)
     return write_page(path, "Live against simulated", sections)
+
+
+def write_against_report(comparisons: Sequence[Against], path: str | Path) -> Path:
+    """Write the page on these comparisons with a measured run, in their order, and return its path.
+
+    Raises ConfigError if `path` is a directory. The same comparisons give the same bytes.
+    """
+    sections: Sections = [f'<p class="note">{AGAINST_NOTE}</p>']
+    for found in comparisons:
+        sections += _against(found)
+    return write_page(path, "Measured against simulated", sections)
+
+
+def _against(found: Against) -> Sections:
+    """One policy: how far off, at which stage, when, and at which pace."""
+    sections: Sections = [
+        f"<h2>{html.escape(f'{found.label} against {found.live.name}: {found.errors.requests:,} requests')}</h2>",
+        _error_table(found.errors),
+        "<ul>" + "".join(f"<li>{html.escape(note)}</li>" for note in found.notes) + "</ul>",
+        cdf_pair_figure(found.live, found.simulated),
+        request_figure(request_points(found.live, found.simulated)),
+        found.stages.round(2),
+        error_figure(error_points(found.live, found.simulated)),
+        found.phases.round(2),
+        found.company.round(2),
+        busy_figure(busy_over_time(found.live), busy_over_time(found.simulated)),
+    ]
+    if found.pace is not None and len(found.pace.windows):
+        sections += [pace_figure(pace_points(found.pace.windows)), found.pace.by_decodes(), found.pace.by_time()]
+        sections.append(found.pace.stretches.round(3) if len(found.pace.stretches) else "")
+    return [*sections, _counterfactuals(found), _provenance(found.live.manifest), _provenance(found.simulated.manifest)]
 
 
 def _side_by_side(comparisons: Sequence[Comparison]) -> Sections:
@@ -90,7 +134,7 @@ def _one(found: Comparison) -> Sections:
         speed_figure(speed_over_time(found.iterations.table), found.drift_samples),
         _counterfactuals(found),
         queue_figure(live, found.simulated),
-        _provenance(found),
+        _provenance(found.live.result.manifest),
     ]
 
 
@@ -129,7 +173,7 @@ def _host(found: Comparison) -> str:
     )
 
 
-def _counterfactuals(found: Comparison) -> str:
+def _counterfactuals(found: Comparison | Against) -> str:
     metrics = ("ttft", "tpot", "e2el")
     rows = [
         [html.escape(other.name), f"{other.factor:.3f}", *(percent(other.errors.error(m, "mean")) for m in metrics)]
@@ -139,9 +183,9 @@ def _counterfactuals(found: Comparison) -> str:
     return html_table(head, rows)
 
 
-def _provenance(found: Comparison) -> str:
-    manifest = found.live.result.manifest
-    shown = {key: manifest[key] for key in ("live", "calibration", "workload", "versions", "git") if key in manifest}
+def _provenance(manifest: dict[str, Any]) -> str:
+    keys = ("live", "measured", "calibration", "workload", "versions", "git")
+    shown = {key: manifest[key] for key in keys if key in manifest}
     config = manifest.get("config", "")
     text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
     body = html.escape(f"{text}\n{config if isinstance(config, str) else yaml.safe_dump(config)}")

@@ -1,4 +1,4 @@
-"""`llmsim validate`: the same workload live on this machine and simulated, side by side, and why they differ."""
+"""`llmsim validate`: the same workload live and simulated, side by side, and why they differ."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from llmsim.cli.simulate import run_mapping
 from llmsim.cli.trace import Format, Map
+from llmsim.cli.validate_against import check_options, validate_against
 
 if TYPE_CHECKING:
     from llmsim.config import RunSpec
@@ -25,9 +26,19 @@ MINUTES = 4.0
 
 
 def validate(
+    context: typer.Context,
     config: Annotated[Path | None, typer.Argument(help="YAML file describing the run.", show_default=False)] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Requests measured on a server elsewhere (CSV), instead of a live run.")
+    ] = None,
+    origin: Annotated[
+        str, typer.Option(help="--against: latencies count from arrival (at the API) or queued (at the engine).")
+    ] = "arrival",
+    on_bad: Annotated[
+        str, typer.Option(help="--against: rows that cannot be used: error, or drop (and count).")
+    ] = "error",
     calibration: Annotated[
-        str | None, typer.Option(help="Calibration that `llmsim profile` made on this machine: a name or file.")
+        str | None, typer.Option(help="A name or file; without --against one that `llmsim profile` made here.")
     ] = None,
     scheduler: Annotated[
         list[str] | None, typer.Option(help="NAME[,option=value...] or file.py:Class; repeat for several.")
@@ -64,25 +75,37 @@ def validate(
 ) -> None:
     """Serve a workload live and simulated with the same scheduler objects; show how far apart they are, and why.
 
-    Exit code 3 if an error is larger than --tolerance.
+    With --against the live side is a run that was measured elsewhere; that needs neither torch nor a device. Exit code
+    3 if an error is larger than --tolerance.
     """
-    from llmsim.cli.console import need_torch, warn
+    from llmsim.cli.console import need_torch
     from llmsim.config import load_runs
     from llmsim.errors import ConfigError
-    from llmsim.validation.study import Study
     from llmsim.validation.tolerance import parse_tolerance, violations
 
-    need_torch("validating")
-    if minutes is not None and num_requests is not None:
-        raise typer.BadParameter("--minutes and --num-requests exclude each other")
-    if clock not in ("skip", "wall"):
-        raise ConfigError(f"--clock must be skip or wall but got {clock!r}")
+    check_options(context, against is not None)
+    limits = parse_tolerance(tolerance) if tolerance is not None else ()
     given = dict(
         trace=trace, calibration=calibration, format=format, map=map, on_bad=None, on_long=on_long, rate=None,
         num_requests=num_requests, seed=seed, replicas=None, horizon=None, warmup=None,
     )  # fmt: skip
-    limits = parse_tolerance(tolerance) if tolerance is not None else None
-    specs = load_runs(config, overrides or (), _with_workload(run_mapping(config, given, None, None, scheduler)))
+    mapping = run_mapping(config, given, None, None, scheduler)
+    if against is not None:
+        _judge(
+            validate_against(
+                mapping, config, overrides or [], against,
+                origin=origin, on_bad=on_bad, limits=limits, out=out, as_json=as_json,
+            )
+        )  # fmt: skip
+        return
+    need_torch("validating")
+    from llmsim.validation.study import Study
+
+    if minutes is not None and num_requests is not None:
+        raise typer.BadParameter("--minutes and --num-requests exclude each other")
+    if clock not in ("skip", "wall"):
+        raise ConfigError(f"--clock must be skip or wall but got {clock!r}")
+    specs = load_runs(config, overrides or (), _with_workload(mapping))
     shares, fixed = _numbers("--loads", loads), _numbers("--rates", rates) if rates else ()
     if num_requests is None:
         specs = [_sized(spec, len(fixed or shares), (minutes or MINUTES) / len(specs)) for spec in specs]
@@ -96,7 +119,13 @@ def validate(
         comparisons += _run(study, runner, as_json)
     _finish(comparisons, out, as_json)
     judged = [found.at_found_speed or found.errors if at_found_speed else found.errors for found in comparisons]
-    broken = [line for errors in judged for line in violations(errors, limits or ())]
+    _judge([line for errors in judged for line in violations(errors, limits)])
+
+
+def _judge(broken: list[str]) -> None:
+    """Say what is beyond tolerance, and end with its exit code if anything is."""
+    from llmsim.cli.console import warn
+
     for line in broken:
         warn(f"beyond tolerance: {line}")
     if broken:

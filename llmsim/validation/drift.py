@@ -87,8 +87,11 @@ def find_measurements(calibration: str) -> Path | None:
     profiling/measurements/<device>/<model> of the folder it lies in, of this one, or of the package."""
     name = load_calibration(calibration).name
     file = Path(calibration)
-    places = [file.parent, *(up / "profiling/measurements" / name for up in file.parents[:3])] if file.suffix == ".json" else []
-    places += [folder / name for folder in (Path("profiling/measurements"), *data_folders("profiling/measurements"))]
+    places: list[Path] = []
+    if file.suffix == ".json":
+        places = [file.parent, *(up / "profiling/measurements" / name for up in file.parents[:3])]
+    shipped = data_folders("profiling/measurements")
+    places += [folder / name for folder in (Path("profiling/measurements"), *shipped)]
     return next((place / "measurements.csv" for place in places if (place / "measurements.csv").is_file()), None)
 
 

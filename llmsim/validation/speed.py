@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmsim.executors.base import Executor
+from llmsim.kvcache import KVCache
+from llmsim.simulation import simulate
 from llmsim.units import FS_PER_NS
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from llmsim.batch import Batch
+    from llmsim.config import RunSpec
     from llmsim.costs.base import CostModel
+    from llmsim.kinds import Kind
+    from llmsim.results import Result
+    from llmsim.traces.workload import Workload
 
 Speed = Callable[[int], float]
 """Factor on batch times at a clock of the run (ns)."""
@@ -47,3 +53,17 @@ class PacedExecutor(Executor):
         """As in Executor."""
         forward_ns = self._model.femtoseconds(batch) / FS_PER_NS * self._speed(start_ns)
         return (start_ns + max(1, round(forward_ns + self._host_ns)),)
+
+
+def simulate_at(spec: RunSpec, speed: Speed, scheduler: Any = None, workload: Workload | None = None) -> Result:
+    """The run simulated step by step on a device whose batch times are multiplied by `speed`.
+
+    `scheduler` and `workload` stand in for the spec's, as in `simulate`, which says what is raised.
+    """
+
+    def machine(kind: Kind, _: CostModel) -> tuple[Executor, KVCache]:
+        calibration = kind.calibration
+        executor = PacedExecutor(calibration.batch_time.cost_model(), speed, calibration.host_overhead.seconds)
+        return executor, KVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
+
+    return simulate(spec.replace(step_by_step=True), scheduler=scheduler, workload=workload, machine=machine)

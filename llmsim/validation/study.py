@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim.costs.calibration import Calibration, load_calibration
 from llmsim.errors import ConfigError, StalledError
-from llmsim.kvcache import KVCache
 from llmsim.simulation import simulate
 from llmsim.traces.workload import build_workload
 from llmsim.validation.compare_runs import Comparison, compare_runs
@@ -17,16 +16,12 @@ from llmsim.validation.decompose import first_difference
 from llmsim.validation.drift import DriftProbe, drift_note
 from llmsim.validation.live import replay, serve_live
 from llmsim.validation.loads import at_load, saturated_rate
-from llmsim.validation.speed import PacedExecutor, Speed
+from llmsim.validation.speed import simulate_at
 
 if TYPE_CHECKING:
     from llmsim.config import RunSpec
-    from llmsim.costs.base import CostModel
-    from llmsim.executors.base import Executor
     from llmsim.executors.live import IdleClock
     from llmsim.executors.runner import ModelRunner
-    from llmsim.kinds import Kind
-    from llmsim.results import Result
     from llmsim.validation.record import LiveRun
 
 LOADS = (0.5, 0.8, 0.95, 1.05)
@@ -120,17 +115,6 @@ def _replayed(spec: RunSpec, live: LiveRun, scheduler: Any) -> str:
     except StalledError as error:
         return str(error)
     return first_difference(live.composition, composition, live.result, result) or "identical"
-
-
-def simulate_at(spec: RunSpec, speed: Speed, scheduler: Any = None) -> Result:
-    """The run simulated step by step on a device whose batch times are multiplied by `speed`."""
-
-    def machine(kind: Kind, _: CostModel) -> tuple[Executor, KVCache]:
-        calibration = kind.calibration
-        executor = PacedExecutor(calibration.batch_time.cost_model(), speed, calibration.host_overhead.seconds)
-        return executor, KVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
-
-    return simulate(spec.replace(step_by_step=True), scheduler=scheduler, machine=machine)
 
 
 def _warm_up(spec: RunSpec, calibration: Calibration, runner: ModelRunner, scheduler: Any) -> None:

@@ -24,7 +24,7 @@ CAUSE_WORDS = {
 def comparison_text(found: Comparison) -> str:
     """One load: errors, causes, iterations, drift."""
     lines = [f"== {found.label} ({found.rate:.2f} req/s, {found.errors.requests} requests)"]
-    lines += _error_lines(found.errors)
+    lines += error_lines(found.errors)
     lines += ["", "why, in ms a request (simulated - live = the three causes together)"]
     lines += _cause_lines(found.causes)
     lines += ["", *_iteration_lines(found)]
@@ -66,10 +66,13 @@ def signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.1f}"
 
 
-def _error_lines(errors: ErrorTable) -> list[str]:
+def error_lines(errors: ErrorTable) -> list[str]:
+    """Latencies of both runs and their errors, and what the whole runs did; without what neither or only one knows."""
     lines = [f"{'':14}" + "".join(f"{s + '  live':>12}{'sim':>7}{'error':>9}" for s in ("mean", "p50", "p99"))]
     by = {(line.metric, line.statistic): line for line in errors}
     for metric in METRICS:
+        if by[metric, "mean"].live is None:
+            continue
         cells = ""
         for statistic in ("mean", "p50", "p99"):
             line = by[metric, statistic]
@@ -77,7 +80,8 @@ def _error_lines(errors: ErrorTable) -> list[str]:
         lines.append(f"{metric.upper() + ' ms':14}{cells}")
     for name, unit in (("output_throughput", "tok/s"), ("kv_mean_used", "KV blocks")):
         line = by[name, "run"]
-        lines.append(f"{unit:14}{number(line.live):>12}{number(line.simulated):>7}{percent(line.error_pct):>9}")
+        if line.live is not None:
+            lines.append(f"{unit:14}{number(line.live):>12}{number(line.simulated):>7}{percent(line.error_pct):>9}")
     return lines
 
 

@@ -16,6 +16,8 @@ nbclient = pytest.importorskip("nbclient")
 
 FOLDER = Path(__file__).parents[2] / "experiments"
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+NEEDS_SHARED = ("08_vllm_real_run",)
+"""They compare with measurements that are not shipped."""
 REMEDY = "run `make notebooks` and commit both"
 
 
@@ -44,7 +46,9 @@ def test_the_first_cell_asks_a_question(script):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
-def test_the_notebook_runs_and_leaves_a_page_a_table_and_csv(script, tmp_path, monkeypatch):
+def test_the_notebook_runs_and_leaves_a_page_a_table_and_csv(script, tmp_path, monkeypatch, request):
+    if script.stem in NEEDS_SHARED:
+        monkeypatch.setenv("LLMSIM_SHARED", str(request.getfixturevalue("shared")))  # skips where there is none
     monkeypatch.setenv("LLMSIM_REDUCED", "1")
     monkeypatch.setenv("LLMSIM_RESULTS", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(FOLDER.parent))
@@ -85,4 +89,25 @@ def test_a_trace_that_is_not_there_is_said_on_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "nowhere.csv" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_real_run_is_met_better_than_by_the_best_published_simulator(tmp_path, shared):
+    environment = {**os.environ, "LLMSIM_SHARED": str(shared), "LLMSIM_RESULTS": str(tmp_path)}
+    command = [sys.executable, str(FOLDER / "08_vllm_real_run.py"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=tmp_path)
+    answer = json.loads(done.stdout)
+    best = answer["published_mean_errors_pct"]["LLMServingSim"]
+    for metric, errors in answer["errors_pct"].items():
+        assert abs(errors["mean"]) < abs(best[metric]), metric
+    left_out = answer["left_out_mean_errors_pct"]
+    assert left_out["none of these"]["TTFT"] < left_out["nothing"]["TTFT"] - 10
+
+
+def test_without_the_measured_run_it_says_what_to_give(tmp_path):
+    environment = {**os.environ, "LLMSIM_SHARED": str(tmp_path), "LLMSIM_RESULTS": str(tmp_path)}
+    command = [sys.executable, str(FOLDER / "08_vllm_real_run.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "--trace" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

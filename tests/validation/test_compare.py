@@ -14,8 +14,7 @@ from llmsim.errors import ConfigError
 from llmsim.simulation import simulate
 from llmsim.validation.compare import compare
 from llmsim.validation.decompose import CAUSES, first_difference, request_parts
-from llmsim.validation.speed import PacedExecutor, as_probed, constant
-from llmsim.validation.study import simulate_at
+from llmsim.validation.speed import PacedExecutor, as_probed, constant, simulate_at
 from llmsim.validation.text import comparison_text, loads_text
 from llmsim.validation.tolerance import parse_tolerance, violations
 from tests.validation.worlds import calibration, comparison, live_run, run_spec

@@ -16,7 +16,8 @@ from llmsim.traces.spec import WorkloadSpec
 from llmsim.validation.compare_runs import compare_runs
 from llmsim.validation.live import CompositionLog
 from llmsim.validation.record import LiveRun
-from llmsim.validation.study import _replayed, simulate_at
+from llmsim.validation.speed import simulate_at
+from llmsim.validation.study import _replayed
 
 CALIBRATION = "a100/llama-3-8b"
 
