@@ -45,6 +45,10 @@ for tp in 1 2; do
     kernels rtx-pro-6000 $model $tp --like "$PROFILES/RTXPRO6000_Llama-3.1-8B_tp1"
   done
 done
+for model in llama-3.1-8b mistral-7b qwen3-8b qwen3-32b llama-3.1-70b; do
+  kernels rtx-pro-6000 $model 4 --like "$PROFILES/RTXPRO6000_Llama-3.1-8B_tp1"
+done
+kernels rtx-pro-6000 llama-3.1-70b 8 --like "$PROFILES/RTXPRO6000_Llama-3.1-8B_tp1"
 
 for device in h200 h100 a100 l40s; do
   like=()

@@ -14,12 +14,13 @@ import pandas as pd
 
 from llmsim.errors import CalibrationError
 from llmsim.importers import small_operations
+from llmsim.importers.all_reduce import all_reduce_seconds, all_reduce_source, needs_table
 from llmsim.importers.attention import fit_attention
 from llmsim.importers.decode_faults import drop_outliers, mend_cached
 from llmsim.importers.engines import Engine
 from llmsim.importers.from_layers import tails_of
 from llmsim.importers.gpus import Gpu, decodes_per_wave, unsplit_from
-from llmsim.importers.kernel_files import Gemm, all_reduce_seconds, find_table, read_table
+from llmsim.importers.kernel_files import Gemm, find_table, read_table
 from llmsim.importers.kernels import KernelTimes
 from llmsim.importers.layer_profile import read_layer_profile
 from llmsim.models import ModelConfig
@@ -64,11 +65,14 @@ def kernel_times(
     files = {kind: find_table(folder, system, kind) for kind in ("gemm", "context_attention", "generation_attention")}
     gemm = Gemm(read_table(files["gemm"], "gemm"))
     tokens, sequences = _linear(gemm, model, gpu, tensor_parallel)
+    linear = files["gemm"].name
     if tensor_parallel > 1:
-        files["custom_allreduce"] = find_table(folder, system, "custom_allreduce")
+        if needs_table(gpu, tensor_parallel):
+            files["custom_allreduce"] = find_table(folder, system, "custom_allreduce")
+        table = files.get("custom_allreduce")
         sizes = tokens.index.to_numpy(dtype=float) * model.hidden * 2
-        reduce = all_reduce_seconds(files["custom_allreduce"], tensor_parallel, sizes)
-        tokens = tokens + 2 * model.layers * reduce
+        tokens = tokens + 2 * model.layers * all_reduce_seconds(table, gpu, tensor_parallel, sizes)
+        linear += f", two all-reduces a layer ({all_reduce_source(table, gpu, tensor_parallel)})"
     attention, notes = _attention(files, model, gpu, tensor_parallel)
     borrowed = None
     if like is not None and gpu.attention == "fa2":
@@ -85,8 +89,7 @@ def kernel_times(
         gaps=(engine.graph_gap_s * gaps, engine.launch_gap_s * gaps),
         engine=engine,
         sources={
-            "tokens": ", ".join(p.name for kind, p in files.items() if kind in ("gemm", "custom_allreduce"))
-            + f", {model.layers} layers; {estimated}",
+            "tokens": f"{linear}, {model.layers} layers; {estimated}",
             "sequences": f"{files['gemm'].name}: LM head; sampler estimated",
             "attention": f"{files['context_attention'].name}, {files['generation_attention'].name}",
             "tails": borrowed.source if borrowed else "",

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from llmsim.errors import CalibrationError
+from llmsim.importers.all_reduce import all_reduce_seconds, all_reduce_source, needs_table
 from llmsim.importers.engines import Engine
 from llmsim.importers.gpus import Gpu, decodes_per_wave, unsplit_from
-from llmsim.importers.kernel_files import all_reduce_seconds
 from llmsim.importers.kernels import KernelTimes
 from llmsim.importers.layer_profile import LayerProfile, read_layer_profile
 from llmsim.models import ModelConfig
@@ -34,7 +34,7 @@ def layer_profile_times(
     The profile is that of one card. It holds no all-reduce: with more than one card `all_reduce` names the table
     (`custom_allreduce`) to take it from. Raises CalibrationError for faults of the files, and if it is missing.
     """
-    if tensor_parallel > 1 and all_reduce is None:
+    if tensor_parallel > 1 and all_reduce is None and needs_table(gpu, tensor_parallel):
         raise CalibrationError(
             f"a layer profile holds no all-reduce, and {tensor_parallel} cards need two a layer; give the table of "
             "their times with --all-reduce FILE.parquet"
@@ -42,10 +42,11 @@ def layer_profile_times(
     profile = read_layer_profile(prefix, qk_norm=model.qk_norm)
     tokens = profile.layer * model.layers + profile.once
     source = f"{profile.files[0].name}: {model.layers} layers' pieces, embedding and last norm"
-    if all_reduce is not None and tensor_parallel > 1:
-        sizes = tokens.index.to_numpy() * model.hidden * 2
-        tokens = tokens + 2 * model.layers * all_reduce_seconds(all_reduce, tensor_parallel, sizes)
-        source += f"; two all-reduces a layer from {Path(all_reduce).name}"
+    if tensor_parallel > 1:
+        sizes = tokens.index.to_numpy(dtype=float) * model.hidden * 2
+        tokens = tokens + 2 * model.layers * all_reduce_seconds(all_reduce, gpu, tensor_parallel, sizes)
+        table = None if all_reduce is None else Path(all_reduce)
+        source += f"; two all-reduces a layer: {all_reduce_source(table, gpu, tensor_parallel)}"
     kernels = engine.kernels(model, tensor_parallel)
     times = KernelTimes(
         layers=model.layers,

@@ -1,8 +1,8 @@
 """What is known of GPUs: the few facts that imported kernel times need besides themselves.
 
 Data sheets give multiprocessors, L2, bandwidth and bf16 FLOP/s (dense); `memory_gib` is what the CUDA driver reports of
-the card, less than the sheet's. `attention` is what vLLM's FlashAttention backend runs there: version 3 on Hopper, 2
-elsewhere.
+the card, less than the sheet's. `link` is the one-way rate between cards: NVLink, or PCIe x16 less its encoding and
+headers (a fifth). `attention` is what vLLM's FlashAttention backend runs there: version 3 on Hopper, 2 elsewhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from llmsim.errors import CalibrationError, did_you_mean
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One card. `bandwidth` in bytes/s, `flops` in bf16 FLOP/s, `l2_bytes` of L2 cache."""
+    """One card. `bandwidth` and `link` in bytes/s, `flops` in bf16 FLOP/s, `l2_bytes` of L2 cache."""
 
     name: str
     title: str
@@ -24,6 +24,8 @@ class Gpu:
     bandwidth: float
     flops: float
     l2_bytes: int
+    link: float
+    nvlink: bool
     attention: str
 
 
@@ -33,17 +35,18 @@ GPUS = {
     gpu.name: gpu
     for gpu in (
         Gpu(name="h200", title="NVIDIA H200", multiprocessors=132, memory_gib=139.8, bandwidth=4.8e12, flops=989e12,
-            l2_bytes=50 * _MIB, attention="fa3"),
+            l2_bytes=50 * _MIB, link=450e9, nvlink=True, attention="fa3"),
         Gpu(name="h100", title="NVIDIA H100 80GB HBM3", multiprocessors=132, memory_gib=79.15, bandwidth=3.35e12,
-            flops=989e12, l2_bytes=50 * _MIB, attention="fa3"),
+            flops=989e12, l2_bytes=50 * _MIB, link=450e9, nvlink=True, attention="fa3"),
         Gpu(name="a100", title="NVIDIA A100-SXM4-80GB", multiprocessors=108, memory_gib=79.15, bandwidth=2.039e12,
-            flops=312e12, l2_bytes=40 * _MIB, attention="fa2"),
+            flops=312e12, l2_bytes=40 * _MIB, link=300e9, nvlink=True, attention="fa2"),
         Gpu(name="l40s", title="NVIDIA L40S", multiprocessors=142, memory_gib=44.4, bandwidth=0.864e12, flops=362e12,
-            l2_bytes=96 * _MIB, attention="fa2"),
+            l2_bytes=96 * _MIB, link=26e9, nvlink=False, attention="fa2"),
         Gpu(name="rtx-pro-6000", title="NVIDIA RTX PRO 6000 Blackwell Server Edition", multiprocessors=188,
-            memory_gib=94.97, bandwidth=1.597e12, flops=504e12, l2_bytes=128 * _MIB, attention="fa2"),
+            memory_gib=94.97, bandwidth=1.597e12, flops=504e12, l2_bytes=128 * _MIB, link=52e9, nvlink=False,
+            attention="fa2"),
         Gpu(name="rtx-4090", title="NVIDIA GeForce RTX 4090", multiprocessors=128, memory_gib=23.64,
-            bandwidth=1.008e12, flops=165e12, l2_bytes=72 * _MIB, attention="fa2"),
+            bandwidth=1.008e12, flops=165e12, l2_bytes=72 * _MIB, link=26e9, nvlink=False, attention="fa2"),
     )
 }  # fmt: skip
 

@@ -66,20 +66,6 @@ def read_table(path: Path, kind: str) -> pd.DataFrame:
     return table.assign(seconds=table["latency"] * 1e-3)
 
 
-def all_reduce_seconds(path: str | Path, cards: int, sizes: Floats) -> Floats:
-    """Seconds of an all-reduce of each size (bytes) among `cards`, in a CUDA graph: lines between measured sizes.
-
-    Below the smallest the smallest counts. Raises CalibrationError for a number of cards that was not measured.
-    """
-    table = read_table(Path(path), "custom_allreduce")
-    rows = table[(table["num_gpus"] == cards) & table["backend"].str.contains("graph")]
-    if rows.empty:
-        known = ", ".join(str(n) for n in sorted(table["num_gpus"].unique()))
-        raise CalibrationError(f"{path}: has no all-reduce among {cards} cards in CUDA graphs; it has {known}")
-    line = rows.groupby("message_size")["seconds"].median()
-    return np.asarray(np.interp(sizes, line.index.to_numpy(), line.to_numpy()), dtype=np.float64)
-
-
 class Gemm:
     """Seconds of a matrix product (m x k by k x n) by interpolation in a table of one card.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from llmsim.batch import Work
 from llmsim.errors import CalibrationError, CapacityError
 from llmsim.importers import small_operations
+from llmsim.importers.all_reduce import all_reduce_seconds
 from llmsim.importers.assemble import import_kernels
 from llmsim.importers.decode_faults import HEAD_BYTES, drop_outliers, mend_cached
 from llmsim.importers.gpus import GPUS, gpu_named
@@ -84,6 +86,18 @@ def test_a_number_of_cards_without_all_reduce_is_refused(tmp_path):
     folder = write_tables(tmp_path, gpus=(4,))
     with pytest.raises(CalibrationError, match="no all-reduce among 2 cards"):
         import_kernels(folder, ImportOptions(device="h100", model="llama-3.1-8b", tp=2))
+
+
+def test_cards_without_nvlink_reduce_by_nccl_but_two_with_little_to_send(tmp_path):
+    folder = write_tables(tmp_path, system="l40s")
+    path = table_path(folder, "l40s", "0.24.0", "custom_allreduce")
+    card, sizes = gpu_named("l40s"), np.array([2.0**20, 2.0**25])
+    measured = (5e-3 + sizes * 1e-9) * 1e-3
+    small, large = all_reduce_seconds(path, card, 2, sizes)
+    assert small == pytest.approx(measured[0], rel=0.01)
+    assert large == pytest.approx(20e-6 + sizes[1] / (0.75 * 26e9))
+    assert all_reduce_seconds(None, card, 4, sizes) == pytest.approx(40e-6 + 1.5 * sizes / (0.75 * 26e9))
+    assert all_reduce_seconds(path, gpu_named("h100"), 2, sizes) == pytest.approx(measured, rel=0.01)
 
 
 def test_the_newest_version_of_a_table_is_read(tmp_path):
