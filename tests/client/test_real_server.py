@@ -163,9 +163,10 @@ def test_ctrl_c_keeps_what_was_measured(server, tmp_path):
         while server.answered() < answered + 15 and time.monotonic() < until:  # probes, and then some of the run
             time.sleep(0.1)
         os.kill(running.pid, signal.SIGINT)
-        out, error = running.communicate(timeout=30)
+        out, error = running.communicate(timeout=2 * WAIT_S)
     finally:
         running.kill()
+        running.communicate()
     assert running.returncode == 130, f"{out.decode()}\n{error.decode()}\n{server.tail()}"
     (saved,) = tmp_path.iterdir()
     summary = Result.load(saved).summary
@@ -180,8 +181,10 @@ def test_a_server_that_dies_in_mid_run(folder, model):
     from llmsim.client import bench
     from tests.client.scripted import spec
 
+    # A closed loop: however slow the machine is, most have not been sent when the server dies.
+    clients = {"kind": "closed_loop", "max_concurrency": 4}
     with serving(folder, model) as server:
-        run = spec(server.url, requests=100, output=40, model=server.model, arrivals={"kind": "constant", "rate": 20.0})
+        run = spec(server.url, requests=100, output=40, model=server.model, arrivals=clients)
 
         def kill_after_some(done: int, total: int) -> None:
             if done == 30:
@@ -194,7 +197,7 @@ def test_a_server_that_dies_in_mid_run(folder, model):
     assert set(table["status"]) == {"finished", "failed"}
     assert summary["completed"] >= 30
     assert summary["failed"] == 100 - summary["completed"]
-    assert reasons["no connection"] > 20
+    assert reasons["no connection"] >= 60
     assert set(reasons) <= {"", "no connection", "broken stream", "connection lost"}
     assert (table["reject_reason"] == "").sum() == summary["completed"]
     assert summary["client"]["failures"] == {k: n for k, n in sorted(reasons.items()) if k}
