@@ -38,8 +38,10 @@ kernels() { # DEVICE MODEL TP OPTIONS...
 # 2,588 blocks: what the server of that profile printed.
 layers rtx-4090 llama-3.1-8b 1 RTX4090_Llama-3.1-8B_tp1 --num-blocks 2588
 REDUCE=(--all-reduce "$KERNELS/rtx_pro_6000_server_vllm0.19.0_custom_allreduce_perf.parquet")
+CHECKED="vLLM 0.19, 300 ShareGPT requests (experiments/08_vllm_real_run.py): means of TTFT, TPOT and E2E +0.8 %"
+layers rtx-pro-6000 llama-3.1-8b 1 RTXPRO6000_Llama-3.1-8B_tp1 --checked "$CHECKED"
+layers rtx-pro-6000 llama-3.1-8b 2 RTXPRO6000_Llama-3.1-8B_tp2 "${REDUCE[@]}"
 for tp in 1 2; do
-  layers rtx-pro-6000 llama-3.1-8b $tp RTXPRO6000_Llama-3.1-8B_tp$tp "${REDUCE[@]}"
   layers rtx-pro-6000 qwen3-32b $tp RTXPRO6000_Qwen3-32B_tp$tp "${REDUCE[@]}"
   for model in mistral-7b qwen3-8b; do
     kernels rtx-pro-6000 $model $tp --like "$PROFILES/RTXPRO6000_Llama-3.1-8B_tp1"

@@ -11,7 +11,7 @@ from llmsim.errors import ConfigError, did_you_mean
 
 SOURCE_WIDTH = 44
 _TENSOR_PARALLEL = re.compile(r"[-_]tp(\d+)$")
-_HEADER = ("calibration", "tp", "form", "KV blocks", "max length", "held-out error", "source")
+_HEADER = ("calibration", "tp", "form", "KV blocks", "max length", "error of the fit", "checked on", "source")
 
 
 def shipped(device: str | None = None) -> list[Calibration]:
@@ -24,7 +24,8 @@ def shipped(device: str | None = None) -> list[Calibration]:
 
 
 def listed(calibrations: Sequence[Calibration]) -> list[dict[str, Any]]:
-    """What the table shows as plain JSON values; `held_out` in percent or None, `tensor_parallel` None if not named."""
+    """What the table shows as plain JSON values; `held_out` (against kernels or batches, not an engine) in
+    percent or None, `tensor_parallel` None if not named."""
     return [
         {
             "name": one.name,
@@ -38,6 +39,7 @@ def listed(calibrations: Sequence[Calibration]) -> list[dict[str, Any]]:
             "held_out": None
             if one.errors.held_out is None
             else {"mape_pct": one.errors.held_out.mape_pct, "max_pct": one.errors.held_out.max_pct},
+            "checked": None if one.engine is None else one.engine.checked,
             "source": one.provenance.source,
         }
         for one in calibrations
@@ -82,6 +84,7 @@ def _row(held: dict[str, Any]) -> tuple[str, ...]:
         f"{held['num_blocks']:,}{size}",
         f"{held['max_model_len']:,}",
         "none known" if error is None else f"{error['mape_pct']:.1f} %",
+        "-" if held["checked"] is None else held["checked"].split(",")[0],
         short_source(held["source"]),
     )
 

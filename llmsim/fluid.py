@@ -7,7 +7,8 @@ run does is one point of that set, so the least time the programme finds is a lo
 and its inverse an upper bound on the rate.
 
 The solver is exact to about a millionth. Where a decode coefficient is negative (a published fit), decodes that a run
-repeats would lower its price; the programme counts each decode once.
+repeats would lower its price; the programme counts each decode once. Of a tabulated batch time it takes straight lines
+below its tables (`fluid_tables`), so that bound is looser.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from llmsim.costs.whole import to_femtoseconds
 from llmsim.errors import ConfigError
+from llmsim.fluid_tables import floor_of
 from llmsim.programme import NAMES, Programme
 from llmsim.units import FS_PER_SECOND
 
@@ -220,6 +222,12 @@ def _pieces(form: BatchTime, host: float, least: float, most: float) -> Iterator
         return to_femtoseconds(name, form.value(name) + more, negative=True) / FS_PER_SECOND
 
     constant = value("constant", host)
+    if form.kernels is not None:
+        gaps = min(value("graph_gaps"), value("launch_gaps")) if form.kernels.padding else value("launch_gaps")
+        floor = floor_of(form.kernels, constant + gaps)
+        lines = [(start, slope, slope) for start, slope in floor.lines]
+        yield Piece(least, most, tuple(lines), floor.per_decode_context, floor.per_pair, 0.0)
+        return
     prefill = value("per_token") + value("per_prefill_token")
     decode = value("per_token") + value("per_decode_token") + value("per_sequence")  # a chunk's sequence is left out
     lines = [(constant, prefill, decode)]

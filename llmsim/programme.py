@@ -58,7 +58,7 @@ class Programme:
             method="highs",
         )
         if not found.success or found.x[-1] <= 0:
-            why = found.message if not found.success else "its price falls to 0 as tokens are added"
+            why = found.message if not found.success else "its batch times can be 0"
             raise CalibrationError(f"the fluid bound of this calibration cannot be computed: {why}")
         each = found.x[:-1].reshape(self.shape) * np.array([self.unit[name] for name in NAMES])
         return float(found.x[-1]) * self.unit["seconds"], each

@@ -66,6 +66,8 @@ class Result:
         dropped = self.summary.get("requests", {}).get("dropped_from_trace") or {}
         if dropped:
             lines.append("left out of the trace: " + ", ".join(f"{n:,} rows ({why})" for why, n in dropped.items()))
+        if clipped := self.summary.get("requests", {}).get("clipped"):
+            lines.append(f"{clipped:,} requests, prompt and output, were longer than the model takes and scaled down")
         judged = self.summary.get("saturation", {})
         if judged.get("verdict") in ("near saturation", "overloaded"):
             lines.append(f"{judged['verdict']}: {judged['reason']}")
@@ -149,7 +151,8 @@ def beyond_calibration(results: Sequence[Result]) -> str:
     if not boxes:
         return ""
     shares = sorted(box["share_outside_box"] for box in boxes)
-    share = " to ".join(dict.fromkeys((f"{shares[0]:.1%}", f"{shares[-1]:.1%}")))
+    most_outside = f"{shares[-1]:.1%}" if shares[-1] >= 0.0005 else "below 0.1%"
+    share = " to ".join(dict.fromkeys((f"{shares[0]:.1%}" if shares[0] >= 0.0005 else most_outside, most_outside)))
     worst: dict[str, dict[str, Any]] = {}
     for violation in (v for box in boxes for v in box["violations"]):
         known = worst.setdefault(f"{violation['quantity']} {violation['side']}", violation)
@@ -160,7 +163,7 @@ def beyond_calibration(results: Sequence[Result]) -> str:
     names = sorted({box["name"] for box in boxes})
     return (
         f"{share} of the iterations lie outside what the calibration {' and '.join(names)} was measured on, so their "
-        f"times are extrapolated: {what}; `llmsim calibrations {names[0]}` shows its sources"
+        f"times are extrapolated: {what}; `llmsim calibrations show {names[0]}` shows its sources"
     )
 
 

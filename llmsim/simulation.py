@@ -119,6 +119,9 @@ class Run:
         )
         summary["requests"]["not_sent"] = len(self.requests) - len(tables.requests)
         summary["requests"]["dropped_from_trace"] = dict(self.workload.dropped)
+        summary["requests"]["clipped"] = int(self.workload.description.get("clipped", 0))
+        if notes := unproven([kind.calibration for kind in self.kinds]):
+            summary["notes"] = notes
         reports = self._range_reports(tables.iterations)
         summary["calibration"] = reports[0]
         if len(reports) > 1:
@@ -134,6 +137,17 @@ class Run:
             members = [i for i, calibration in enumerate(of_replica) if calibration.name == name]
             reports.append(range_report(of_replica[members[0]], iterations[np.isin(replica, members)]))
         return reports
+
+
+def unproven(calibrations: Sequence[Calibration]) -> list[str]:
+    """A line if calibrations of an engine were never held against that engine."""
+    names = dict.fromkeys(c.name for c in calibrations if c.engine is not None and c.engine.checked is None)
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: put together from times of single kernels, never held against a server; where two kinds "
+        "of kernel measurements exist they differ by up to 15 % (docs/real-servers.md tells how to check yours)"
+    ]
 
 
 def simulate(

@@ -81,13 +81,22 @@ def number(value: float | None) -> str:
     return f"{value:.{digits}f}"
 
 
-def with_best(values: Sequence[float | None], *, lowest: bool = True) -> list[tuple[str, bool]]:
-    """Each value as text, and whether it is the best as printed; none is if all print the same."""
+def with_best(
+    values: Sequence[float | None], *, lowest: bool = True, among: Sequence[bool] | None = None
+) -> list[tuple[str, bool]]:
+    """Each value as text, and whether it is the best as printed of those `among`; none is if all print the same."""
     texts = [number(value) for value in values]
-    known = [value for value in values if value is not None]
+    counts = among or [True] * len(values)
+    known = [value for value, counted in zip(values, counts, strict=True) if counted and value is not None]
     best = number(min(known) if lowest else max(known)) if known else "-"
     tell = len({text for text in texts if text != "-"}) > 1
-    return [(text, tell and text == best) for text in texts]
+    return [(text, tell and counted and text == best) for text, counted in zip(texts, counts, strict=True)]
+
+
+def in_the_running(summaries: Sequence[dict[str, Any]]) -> list[bool]:
+    """Who may be best: overloaded runs only among themselves, since their latencies grow with the run's length."""
+    steady = [_verdict(summary) != "overloaded" for summary in summaries]
+    return steady if any(steady) else [True] * len(steady)
 
 
 def latency_columns(summaries: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str, list[list[float | None]]]]:
@@ -96,12 +105,14 @@ def latency_columns(summaries: Sequence[dict[str, Any]]) -> Iterator[tuple[str, 
         values = [[summary.get(f"{point}_{metric}_ms") for summary in summaries] for point in POINTS]
         slow = any(value is not None and value >= SECONDS_FROM_MS for column in values for value in column)
         unit, scale = ("s", 1e-3) if slow else ("ms", 1.0)
-        yield metric, unit, [[None if v is None else v * scale for v in column] for column in values]
+        # No time between tokens at all is an answer in one piece: no latency of tokens.
+        least = 0.0 if metric in ("tpot", "itl") else -1.0
+        yield metric, unit, [[None if v is None or v <= least else v * scale for v in column] for column in values]
 
 
-def _starred(values: Sequence[float | None], *, lowest: bool = True) -> list[str]:
-    """Values as text of one width, a star behind the best."""
-    return [text + ("*" if best else " ") for text, best in with_best(values, lowest=lowest)]
+def _starred(values: Sequence[float | None], among: Sequence[bool], *, lowest: bool = True) -> list[str]:
+    """Values as text of one width, a star behind the best of those `among`."""
+    return [text + ("*" if best else " ") for text, best in with_best(values, lowest=lowest, among=among)]
 
 
 def _latency_block(names: Sequence[str], summaries: Sequence[dict[str, Any]]) -> str:
@@ -110,7 +121,7 @@ def _latency_block(names: Sequence[str], summaries: Sequence[dict[str, Any]]) ->
         title = f" {metric.upper()} {unit} "
         groups += "  " + title.center(CELL * len(POINTS), "-")
         heads += "  " + "".join(f"{point:>{CELL - 1}} " for point in POINTS)
-        columns += [_starred(column) for column in values]
+        columns += [_starred(column, in_the_running(summaries)) for column in values]
     lines = [" " * NAME_WIDTH + groups, "scheduler".ljust(NAME_WIDTH) + heads]
     for row, name in enumerate(names):
         cells = [column[row].rjust(CELL) for column in columns]
@@ -126,9 +137,10 @@ def _share(value: float | None) -> float | None:
 def _load_block(names: Sequence[str], summaries: Sequence[dict[str, Any]]) -> str:
     """Throughput, KV use, preemptions, unanswered requests, attainment and the saturation verdict."""
     kv = [summary.get("kv", {}) for summary in summaries]
+    every = [True] * len(summaries)
     columns = {
-        "req/s": _starred([s.get("request_throughput") for s in summaries], lowest=False),
-        "out tok/s": _starred([s.get("output_throughput") for s in summaries], lowest=False),
+        "req/s": _starred([s.get("request_throughput") for s in summaries], every, lowest=False),
+        "out tok/s": _starred([s.get("output_throughput") for s in summaries], every, lowest=False),
         "KV avg%": [number(_share(k.get("mean_share"))) for k in kv],
         "KV max%": [number(_share(k.get("max_share"))) for k in kv],
         "preempt": [str(s.get("preemptions", "-")) for s in summaries],
@@ -136,7 +148,7 @@ def _load_block(names: Sequence[str], summaries: Sequence[dict[str, Any]]) -> st
     }
     if any(s.get("slo") for s in summaries):
         met = [(s.get("slo") or {}).get("attainment") for s in summaries]
-        columns["SLO%"] = _starred([_share(value) for value in met], lowest=False)
+        columns["SLO%"] = _starred([_share(value) for value in met], every, lowest=False)
     widths = {title: max(len(title), *map(len, cells)) for title, cells in columns.items()}
     lines = ["scheduler".ljust(NAME_WIDTH) + "".join(f"  {t:>{w}}" for t, w in widths.items()) + "  load"]
     for row, name in enumerate(names):
@@ -160,6 +172,10 @@ def _verdict_words(labels: Sequence[str], summaries: Sequence[dict[str, Any]]) -
         if hit:
             lines.append(f"{verdict.capitalize()}: {', '.join(hit)}; {means}.")
     for name, summary in zip(labels, summaries, strict=True):
+        classes = (summary.get("slo") or {}).get("classes") or {}
+        if len(classes) > 1:
+            shares = (f"{key} {number(_share(found['attainment']))}%" for key, found in classes.items())
+            lines.append(f"SLO by class, {name}: {', '.join(shares)}.")
         left = summary.get("sent", 0) - summary.get("completed", 0)
         if left:
             sent = summary["sent"]
@@ -177,11 +193,14 @@ def _wrapped(line: str) -> list[str]:
 
 def contest_words(contest: Contest, labels: Sequence[str], summaries: Sequence[dict[str, Any]]) -> str:
     """One sentence: who wins the metric and by how much over the next and the last, or that nobody does."""
-    entries = [(s.get(contest.key), name) for s, name in zip(summaries, labels, strict=True)]
+    running = in_the_running(summaries) if contest.lowest_wins else [True] * len(summaries)
+    entries = [(s.get(contest.key), name) for s, name, may in zip(summaries, labels, running, strict=True) if may]
     field = sorted(
         ((value, name) for value, name in entries if value is not None),
         key=lambda entry: entry[0] if contest.lowest_wins else -entry[0],
     )
+    if len(field) == 1 and not all(running):
+        return f"{contest.title}: {field[0][1]} has {_amount(field[0][0], contest)}, the others are overloaded."
     if len(field) < 2:
         return f"{contest.title}: nothing to compare, fewer than two runs have one."
     (best, winner), (second, runner_up), (last, loser) = field[0], field[1], field[-1]

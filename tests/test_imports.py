@@ -14,7 +14,7 @@ import llmsim
 PACKAGE = Path(llmsim.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "_data" not in p.parts)
 LEVELS = [
-    {"units", "errors", "data"},
+    {"units", "errors", "data", "intervals"},
     {"request", "strict", "models"},
     {"batch", "decodes", "kvcache"},
     {"schedulers", "costs"},
@@ -24,14 +24,15 @@ LEVELS = [
     {"async_replica"},
     {"routers"},
     {"cluster", "metrics", "config", "profiling"},
-    {"registry", "tabulate", "tables", "provenance", "theory", "programme", "fluid", "importers", "calibration_list"},
+    {"registry", "tabulate", "tables", "provenance", "theory", "programme", "fluid", "fluid_tables", "importers"},
+    {"calibration_list"},
     {"calibration_text"},
     {"results", "testing"},
     {"kinds", "plots", "exports"},
     {"simulation"},
     {"sweep", "report", "fit_report", "validation"},
     {"validation_report"},
-    {"capacity", "experiment", "client"},
+    {"capacity", "experiment", "client", "sweeps"},
     {"bench", "cli"},
 ]
 """Parts of the package from the bottom up: a part imports, when it runs, only from its own level or below."""
@@ -45,6 +46,7 @@ ONLY_IN = {
     "torch": {"executors", "profiling"},
     "flashinfer": {"executors"},
     "aiohttp": {"client"},
+    "distributed": {"sweeps"},
 }
 SCHEDULERS_MAY = {"batch", "decodes", "errors", "kvcache", "request", "schedulers", "units"}
 

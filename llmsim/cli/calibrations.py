@@ -92,6 +92,9 @@ def import_(
     all_reduce: Annotated[
         str | None, typer.Option(help="layer-profile with --tp: the table of all-reduces (Parquet).")
     ] = None,
+    checked: Annotated[
+        str | None, typer.Option(help="The run of a server that it was held against, and how close it came.")
+    ] = None,
 ) -> None:
     """Make a calibration of measurements that another tool took (docs/calibrations.md says which)."""
     from llmsim.cli.console import warn
@@ -105,7 +108,7 @@ def import_(
         raise ConfigError(f"--out must end in .json, by which a calibration's file is known, but got {str(out)!r}")
     options = ImportOptions(
         device=device, model=model, tp=tp, num_blocks=num_blocks, block_size=block_size, block_bytes=block_bytes,
-        max_model_len=max_model_len, host_us=host_us, engine=engine, like=like, all_reduce=all_reduce,
+        max_model_len=max_model_len, host_us=host_us, engine=engine, like=like, all_reduce=all_reduce, checked=checked,
     )  # fmt: skip
     calibration = importer(path, options)
     save(calibration, out)

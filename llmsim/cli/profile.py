@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from llmsim.profiling.calibrate import Fitted
+    from llmsim.profiling.campaign import Campaign
 
 
 def profile(
@@ -20,7 +21,7 @@ def profile(
     ] = "tiny",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the measurements (default: profiling/measurements/DEVICE/MODEL). Resumes there."),
+        typer.Option(help="Folder of the measurements (default: runs/profile/DEVICE/MODEL). Resumes there."),
     ] = None,
     calibration_out: Annotated[
         Path | None, typer.Option(help="Calibration file to write (default: calibration.json in that folder).")
@@ -89,7 +90,7 @@ def _measure(given: dict[str, Any]) -> Path:
         seed=given["seed"],
     )
     name = given["device_name"] or device_slug(device_name(given["device"]))
-    home = Path("profiling/measurements") / name / load_model(given["model"]).name
+    home = Path("runs/profile") / name / load_model(given["model"]).name
     same = ("model", "plan", "minutes", "repeats", "max_tokens", "max_seqs", "max_model_len", "utilisation", "restart")
     campaign = Campaign(
         out=given["out"] or home,
@@ -97,8 +98,29 @@ def _measure(given: dict[str, Any]) -> Path:
         kv_bytes=None if given["kv_gib"] is None else int(given["kv_gib"] * GIB),
         **{option: given[option] for option in same},
     )
+    _say_what_is_there(campaign)
     with stages() as tell:
         return run_campaign(campaign, tell)
+
+
+def _say_what_is_there(campaign: Campaign) -> None:
+    """A line on stderr if the folder holds measurements that this campaign goes on with."""
+    from llmsim.cli.console import warn
+    from llmsim.profiling.campaign import MEASUREMENTS
+    from llmsim.profiling.manifest import read_manifest
+    from llmsim.profiling.measure import Samples
+
+    held = None if campaign.restart else read_manifest(campaign.out)
+    if held is None:
+        return
+    done, cases = Samples(campaign.out / MEASUREMENTS).done, held["cases"]
+    there = sum(min(done[case], campaign.repeats) for case in cases)
+    whole = there == len(cases) * campaign.repeats
+    then = "nothing is left to measure" if whole else f"{len(cases) * campaign.repeats - there} are left"
+    warn(
+        f"{campaign.out}: goes on with a campaign begun {held['began']}: {there} samples are there, {then}; --restart "
+        "measures all anew, --out DIR keeps both"
+    )
 
 
 def _fit_run(folder: Path) -> Fitted:

@@ -167,15 +167,16 @@ def _show(results: list[Result], directories: list[Path], as_json: bool) -> None
 
 
 def _warn(results: list[Result]) -> None:
-    """What a reader must know, on stderr: a run's own lines, and one line for all that left their calibration."""
+    """What a reader must know, on stderr: each run's own lines, then those of all, and who left their calibration."""
     from llmsim.cli.console import warn
     from llmsim.results import beyond_calibration
 
-    shared = beyond_calibration(results)
-    for result in results:
-        own = beyond_calibration([result])
-        for line in result.warnings():
-            if line != own:
+    own = [[line for line in r.warnings() if line != beyond_calibration([r])] for r in results]
+    shared = [line for line in own[0] if len(own) > 1 and all(line in lines for lines in own)]
+    for result, lines in zip(results, own, strict=True):
+        for line in lines:
+            if line not in shared:
                 warn(f"warning: {result.label}: {line}")
-    if shared:
-        warn(f"warning: {shared}")
+    for line in (*shared, beyond_calibration(results)):
+        if line:
+            warn(f"warning: {line}")

@@ -126,6 +126,7 @@ def _engine(section: Section) -> EngineTerms:
         name=section.text("name"),
         async_scheduling=section.flag("async_scheduling"),
         source=section.text("source"),
+        checked=section.text("checked") if section.has("checked") else None,
     )
     section.close()
     return terms

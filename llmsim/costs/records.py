@@ -92,11 +92,16 @@ class ExecutorSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTerms:
-    """The engine whose batches these are, by name and version, and how it forms them (`AsyncReplica`)."""
+    """The engine whose batches these are, by name and version, and how it forms them (`AsyncReplica`).
+
+    `checked`: the run of such an engine that a simulation was held against, and how close it came; None if there is
+    none.
+    """
 
     name: str
     async_scheduling: bool
     source: str
+    checked: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,12 @@ def _assembled(
         host_overhead=host_overhead(options, "the host") if options.host_us else _hidden(engine),
         kv=kv_memory(options),
         limit=length_limit(options),
-        engine=EngineTerms(name=engine.name, async_scheduling=engine.async_scheduling, source=engine.source),
+        engine=EngineTerms(
+            name=engine.name,
+            async_scheduling=engine.async_scheduling,
+            source=engine.source,
+            checked=options.checked,
+        ),
         provenance=Provenance(
             source=f"{SOURCES[kind]}: " + "; ".join(f"{file.name} (sha256 {_digest(file)[:12]})" for file in files),
             date=date.today().isoformat(),

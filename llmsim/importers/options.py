@@ -21,7 +21,7 @@ from llmsim.models import ModelConfig, list_models, load_model
 DEFAULT_SHARE = 0.9
 """Of a card's memory, as vLLM takes unless told otherwise."""
 
-_NAMES = ("device",)
+_NAMES = ("device", "checked")
 """Options that no path can stand for; of a path only the name goes into a file."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -33,8 +33,8 @@ class ImportOptions:
     `model` is a shipped shape's name, the path of a config.json, or a mere name; `tp` the degree of tensor parallelism.
     `block_size` and `max_model_len` in tokens, `block_bytes` in bytes, `host_us` in microseconds an iteration. `like`
     is the path of a layer profile (its files' common part) that fills what kernel tables lack, `all_reduce` of a table
-    of all-reduces. None: not given. Raises CalibrationError for a name that cannot be a calibration's, and for numbers
-    that are not positive.
+    of all-reduces; `checked` says which run of a server the result was held against. None: not given. Raises
+    CalibrationError for a name that cannot be a calibration's, and for numbers that are not positive.
     """
 
     device: str
@@ -48,6 +48,7 @@ class ImportOptions:
     engine: str | None = None
     like: str | None = None
     all_reduce: str | None = None
+    checked: str | None = None
 
     def __post_init__(self) -> None:
         """Check each value by itself."""

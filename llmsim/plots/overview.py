@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 from llmsim.plots.data import config_of
 from llmsim.plots.page import Best, html_table
 from llmsim.plots.style import Style
-from llmsim.tables import CONTESTS, METRICS, POINTS, SAME, contest_words, latency_columns, number, with_best
+from llmsim.tables import (
+    CONTESTS,
+    METRICS,
+    POINTS,
+    SAME,
+    contest_words,
+    in_the_running,
+    latency_columns,
+    number,
+    with_best,
+)
 
 if TYPE_CHECKING:
     from llmsim.results import Result
@@ -49,9 +59,11 @@ def swatch(name: str, looks: Looks) -> str:
     return f'<span class="run"><span class="swatch" style="background:{looks[name].color}"></span>{shown}</span>'
 
 
-def marked(values: Sequence[float | None], *, lowest: bool = True) -> list[str]:
-    """Values as text, the best as printed being `Best`; none is, if all print the same."""
-    return [Best(text) if best else text for text, best in with_best(values, lowest=lowest)]
+def marked(
+    values: Sequence[float | None], *, lowest: bool = True, among: Sequence[bool] | None = None
+) -> list[str]:
+    """Values as text, the best as printed (of those `among`) being `Best`; none is, if all print the same."""
+    return [Best(text) if best else text for text, best in with_best(values, lowest=lowest, among=among)]
 
 
 def latency_table(names: Sequence[str], summaries: Summaries, looks: Looks) -> str:
@@ -59,7 +71,7 @@ def latency_table(names: Sequence[str], summaries: Summaries, looks: Looks) -> s
     columns, groups = [], [("", 1)]
     for metric, unit, values in latency_columns(summaries):
         groups.append((f"{metric.upper()} ({unit})", len(POINTS)))
-        columns += [marked(column) for column in values]
+        columns += [marked(column, among=in_the_running(summaries)) for column in values]
     rows = [[swatch(name, looks), *(column[i] for column in columns)] for i, name in enumerate(names)]
     return html_table(["scheduler", *POINTS * len(METRICS)], rows, groups=groups)
 

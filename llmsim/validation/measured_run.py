@@ -41,9 +41,11 @@ class MeasuredRun:
 
     @property
     def name(self) -> str:
-        """The file's name without its endings."""
+        """The file's name without its endings, or that of the run's folder it lies in."""
         path = Path(self.file.source)
-        return Path(path.stem).stem if path.suffix == ".gz" else path.stem
+        stem = Path(path.stem).stem if path.suffix == ".gz" else path.stem
+        of_a_run = stem == "requests" and (path.parent / "meta.json").is_file()  # llmsim bench's runs/NAME/requests.csv
+        return path.parent.resolve().name if of_a_run else stem
 
     def workload(self) -> Workload:
         """The very requests: their times of setting out and their lengths."""
@@ -97,12 +99,15 @@ class MeasuredRun:
 
 
 def measured_run(path: str | Path, origin: str = "arrival", on_bad: str = "error") -> MeasuredRun:
-    """The run in `path`, counted from `origin`: 'arrival' (at the API) or 'queued' (accepted by the engine).
+    """The run in `path`: a file, or a folder with requests.csv. `origin` is where latencies and arrivals count from:
+    'arrival' (at the API) or 'queued' (accepted by the engine).
 
     Raises TraceError as `read_measured` does, ConfigError for another origin, or one that the file does not have.
     """
     if origin not in ORIGINS:
         raise ConfigError(f"origin must be one of {', '.join(ORIGINS)} but got {origin!r}")
+    if Path(path).is_dir():
+        path = Path(path) / "requests.csv"  # what `llmsim bench` leaves in a run's folder
     file = read_measured(path, on_bad)
     if ORIGINS[origin] not in file.times:
         raise ConfigError(

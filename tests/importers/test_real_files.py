@@ -34,15 +34,13 @@ def undated(calibration):
 
 
 def test_the_layer_profile_gives_the_shipped_file(profiles):
+    shipped = load_calibration("rtx-pro-6000/llama-3.1-8b")
     made = import_layer_profile(
         profiles / PRO_PREFIX,
-        ImportOptions(
-            device="rtx-pro-6000",
-            model="llama-3.1-8b",
-            all_reduce="rtx_pro_6000_server_vllm0.19.0_custom_allreduce_perf.parquet",
-        ),
+        ImportOptions(device="rtx-pro-6000", model="llama-3.1-8b", checked=shipped.engine.checked),
     )
-    assert undated(made) == undated(load_calibration("rtx-pro-6000/llama-3.1-8b"))
+    assert undated(made) == undated(shipped)
+    assert "vLLM 0.19" in shipped.engine.checked
 
 
 def test_two_cards_take_their_all_reduce_from_the_tables(profiles, tables):

@@ -17,7 +17,7 @@ from llmsim.fluid import Node, fluid_capacity, fluid_capacity_of
 from llmsim.simulation import simulate
 from llmsim.traces.workload import Workload, build_workload
 
-SHIPPED = ("rtx-6000-ada/mistral-7b", "a100/llama-3-8b")
+SHIPPED = ("rtx-6000-ada/mistral-7b", "a100/llama-3-8b", "h100/llama-3.1-8b", "rtx-pro-6000/llama-3.1-8b")
 
 
 @pytest.fixture(scope="module")
