@@ -6,6 +6,8 @@ then in the data of an installed wheel; anything that ends in `.json` is a path.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 from llmsim.costs.calibration_file import read_calibration
@@ -49,7 +51,7 @@ def load_calibration(name_or_path: str | Path) -> Calibration:
     known = _shipped()
     if name not in known:
         raise CalibrationError(
-            f"there is no calibration {name!r}.{did_you_mean(name, known)}"
+            f"there is no calibration {name!r}.{_nearest(name, known)}"
             " A file of your own is given by a path that ends in .json"
         )
     calibration = read_calibration(known[name])
@@ -71,6 +73,16 @@ def save(calibration: Calibration, path: str | Path) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(calibration.to_json(), encoding="utf-8")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """What may be meant: of the same device, never of another card because its name is a letter away."""
+    devices = sorted({each.split("/")[0] for each in known})
+    device = name.split("/")[0]
+    same = difflib.get_close_matches(device.casefold(), devices, n=1, cutoff=0.8) if device not in devices else [device]
+    if device and not same:
+        return f" There is none of {device!r}; devices: {', '.join(devices)}. docs/real-servers.md tells how to make one."
+    return did_you_mean(name, [each for each in known if each.split("/")[0] in same])
 
 
 def _shipped() -> dict[str, Path]:

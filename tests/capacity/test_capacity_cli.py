@@ -93,3 +93,10 @@ def test_a_wrong_command_says_what_to_type_instead(arguments, said):
     with pytest.raises(ConfigError) as error:
         CliRunner().invoke(app, [*QUICK, *arguments], catch_exceptions=False)
     assert said in str(error.value)
+
+
+def test_a_calibration_made_of_tables_has_an_answer_and_a_bound_above_it():
+    arguments = ["capacity", "--trace", "azure-conv", "--num-requests", "60", "--calibration", "h100/llama-3.1-8b"]
+    text = invoke(*arguments, "--scheduler", "vllm_v1", "--keep", "p90_ttft<=1s", "--seeds", "2", "--precision", "0.1")
+    assert "vllm_v1" in text
+    assert "Fluid bound: no scheduler carries more than" in text
