@@ -81,7 +81,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     device = name.split("/")[0]
     same = difflib.get_close_matches(device.casefold(), devices, n=1, cutoff=0.8) if device not in devices else [device]
     if device and not same:
-        return f" There is none of {device!r}; devices: {', '.join(devices)}. docs/real-servers.md tells how to make one."
+        return f" There is none of {device!r}, but of {', '.join(devices)}. docs/real-servers.md says how to make one."
     return did_you_mean(name, [each for each in known if each.split("/")[0] in same])
 
 
