@@ -61,6 +61,7 @@ class Kind:
 
     def add_to(self, cluster: Cluster, spec: RunSpec, observer: Observer | None, machine: Machine = simulated) -> None:
         """Add the replicas to the cluster, each with a policy of its own, on what `machine` makes."""
+        estimates = self.calibration.cost_model()  # for routers, one for all; they need not stay inside the box
         for _ in range(self.count):
             policy = registry.build("scheduler", with_predictor(self.scheduler))
             if policy is self.scheduler:
@@ -78,7 +79,7 @@ class Kind:
                 regenerate_output=self.engine.preempted_request_regenerates_output,
                 async_scheduling=self._runs_ahead(policy),
                 startup_ns=to_ns(self.engine.startup_lag_s),
-                cost=self.calibration.cost_model(),  # estimates need not stay inside the box
+                cost=estimates,
             )
 
 

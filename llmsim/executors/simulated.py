@@ -64,6 +64,15 @@ class Ramp(Sequence[int]):
 
     def until(self, now: int) -> Ramp:
         """The run cut after the first iteration that ends at or after `now`."""
+        k = self._reaching(now)
+        return self if k == self.n else Ramp(self.start_ns, self.carry, self.first, self.growth, k)
+
+    def count_before(self, now: int) -> int:
+        """Iterations that end before `now`: bisect_left in closed form."""
+        return self.n if self.end_ns < now else self._reaching(now) - 1
+
+    def _reaching(self, now: int) -> int:
+        """The first iteration, counted from 1, that ends at or after `now`; the last if none does."""
         target = (now - self.start_ns) * FS_PER_NS  # smallest k with elapsed_fs(k) >= target
         if self.growth:
             b = 2 * self.first - self.growth
@@ -76,7 +85,7 @@ class Ramp(Sequence[int]):
             k -= 1
         while k < self.n and self.elapsed_fs(k) < target:
             k += 1
-        return self if k == self.n else Ramp(self.start_ns, self.carry, self.first, self.growth, k)
+        return k
 
 
 class SimulatedExecutor(Executor):

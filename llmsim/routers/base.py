@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsim.progress import Progress, progress
+from llmsim.progress import Progress, progress, work_left
 
 if TYPE_CHECKING:
     from llmsim.batch import Work
@@ -80,6 +80,16 @@ class ReplicaView:
         """Seconds that an iteration of `work` takes on this replica, by its own calibration."""
         assert self._cost is not None, "the replica has no batch-time model; test prices_work first"
         return self._cost.seconds(work)
+
+    @property
+    def price_class(self) -> int:
+        """The same number for replicas that price alike: a router may price once for all of them."""
+        return id(self._cost)
+
+    def work_left(self) -> tuple[int, int, int]:
+        """`outstanding`, `prefill_tokens` and `generated_tokens` at once."""
+        replica = self._replica
+        return replica.outstanding, *work_left(replica, replica.env.now)
 
     @property
     def _progress(self) -> Progress:

@@ -37,16 +37,23 @@ class LeastWork(ExpectsOutputs):
         """The replica with the least expected seconds of work once it has this request."""
         if not all(view.prices_work for view in replicas):
             raise ConfigError("least_work needs a batch-time model for every replica; use least_tokens instead")
-        return self.least([self._seconds(view, request.prompt_tokens) for view in replicas])
+        prompt, outputs = request.prompt_tokens, self.output_tokens
+        rates: dict[int, tuple[float, float]] = {}
+        loads = []
+        for view in replicas:
+            known = rates.get(view.price_class)
+            if known is None:
+                known = rates[view.price_class] = self._rates(view, prompt)
+            outstanding, prefill, generated = view.work_left()
+            decode = max(outstanding * outputs - generated, outstanding) + outputs  # as `decode_tokens`
+            loads.append((prefill + prompt) * known[0] + decode * known[1])
+        return self.least(loads)
 
-    def _seconds(self, view: ReplicaView, prompt: int) -> float:
-        outputs = self.output_tokens
-        prefill = view.prefill_tokens + prompt
-        decode = self.decode_tokens(view) + outputs
+    def _rates(self, view: ReplicaView, prompt: int) -> tuple[float, float]:
+        """Seconds of a prompt token and of an output token, for a prompt of this length."""
         chunk, batch = self.chunk_tokens, self.decode_batch
         past = prompt // 2
         pairs = chunk * past + chunk * (chunk + 1) // 2
-        context = batch * (prompt + int(outputs / 2))
+        context = batch * (prompt + int(self.output_tokens / 2))
         per_prompt_token = view.seconds(Work(chunk, 1, past, pairs)) / chunk
-        per_output_token = view.seconds(Work(decode_tokens=batch, decode_context=context)) / batch
-        return prefill * per_prompt_token + decode * per_output_token
+        return per_prompt_token, view.seconds(Work(decode_tokens=batch, decode_context=context)) / batch
