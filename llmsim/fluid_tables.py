@@ -15,8 +15,8 @@ from typing import NamedTuple
 from llmsim.costs.curves import Curve
 from llmsim.costs.kernel_tables import KernelTables, Table
 
-SAFE = 1 - 1e-6
-"""Tables are read in whole femtoseconds: a share that rounding cannot eat up."""
+SAFE = 0.999
+"""Tables are read in whole femtoseconds, a pair as well: a share that rounding cannot eat up."""
 FAR = 10**9
 """Tokens beyond all batches: tables go on along straight lines, so what holds here holds before."""
 SMALL_CONTEXT = 1

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from llmsim.batch import Work
 
 
+FOR_EVER = 1 << 60
+"""Iterations: more than any run has."""
+
+
 class CostModel(ABC):
     """Seconds that a batch takes. The one method to write is `seconds`.
 
@@ -32,5 +36,10 @@ class CostModel(ABC):
         A model that returns a number promises that for fixed tokens and sequences its price is linear in the
         three context sums (decode_context, prefill_context, prefill_attention), exactly, in femtoseconds.
         None (the default) makes the executor price repetitions one by one: slower, never different.
+        A line may end: `linear_iterations` says when.
         """
         return None
+
+    def linear_iterations(self, work: Work) -> int:
+        """How many repetitions of `work`, itself included, lie on the line of `decode_slope`; all, by default."""
+        return FOR_EVER

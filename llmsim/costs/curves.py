@@ -88,11 +88,12 @@ class Surface:
         bounds, lines = known if known is not None else self._prepare(sequences)
         return lines[bisect_left(bounds, context)]
 
-    def last_slope(self, sequences: int, context: int) -> int | None:
-        """The slope if `context` lies on the last stretch, which never ends; else None."""
+    def room(self, sequences: int, context: int) -> int | None:
+        """Tokens by which a sum of `context` may grow on its stretch; None on the last, which never ends."""
         known = self._lines.get(sequences)
-        bounds, lines = known if known is not None else self._prepare(sequences)
-        return lines[-1][1] if context > bounds[-1] else None
+        bounds = (known if known is not None else self._prepare(sequences))[0]
+        at = bisect_left(bounds, context)
+        return bounds[at] - context if at < len(bounds) else None
 
     def _prepare(self, sequences: int) -> tuple[list[int], list[tuple[int, int]]]:
         """Upper ends (sums of contexts) of all stretches but the last, and the line of each."""

@@ -54,6 +54,11 @@ class Stratified(WholeFemtoseconds):
         stratum = bisect_left(self._limits, work.prefill_tokens + work.decode_tokens)
         return self._models[stratum].decode_slope(work)
 
+    def linear_iterations(self, work: Work) -> int:
+        """As in the stratum that holds the iteration's token count, which repetitions do not change."""
+        stratum = bisect_left(self._limits, work.prefill_tokens + work.decode_tokens)
+        return self._models[stratum].linear_iterations(work)
+
 
 class Tiled(WholeFemtoseconds):
     """Tokens are computed in whole tiles: 129 tokens cost as many tiles of 128 as 256 do."""

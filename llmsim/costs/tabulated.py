@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from llmsim.costs.base import FOR_EVER
 from llmsim.costs.curves import Curve, Surface
 from llmsim.costs.whole import WholeFemtoseconds, not_positive, to_femtoseconds
 
@@ -101,7 +102,8 @@ class Tabulated(WholeFemtoseconds):
         price = self._linear_layers(prefill + decodes) + self._sequences.femtoseconds(work.prefill_seqs + decodes)
         if prefill:
             price += self._prefill.femtoseconds(prefill)
-            price += round(self._per_key.femtoseconds(prefill) * work.prefill_attention / prefill)
+            # Whole femtoseconds a pair: a prompt's chunks of one size are then exactly a line.
+            price += round(self._per_key.femtoseconds(prefill) / prefill) * work.prefill_attention
         if decodes:
             surface, tail = (self._mixed, self._tail_mixed) if prefill else (self._decode, self._tail)
             intercept, slope = surface.line(decodes, work.decode_context)
@@ -120,11 +122,21 @@ class Tabulated(WholeFemtoseconds):
         return self._constant + self._tokens.femtoseconds(tokens) + self._gaps[0 if graph else 1]
 
     def decode_slope(self, work: Work) -> int | None:
-        """The slope of the last stretch of the decode table, where nobody waits for the longest; else None."""
+        """The slope of the stretch of the decode table; None where the batch waits for its longest: that is no line."""
+        decodes, context = work.decode_tokens, work.decode_context
+        surface, tail = (self._mixed, self._tail_mixed) if work.prefill_tokens else (self._decode, self._tail)
+        if not decodes:
+            return 0
+        return None if tail.rate(decodes) else surface.line(decodes, context)[1]
+
+    def linear_iterations(self, work: Work) -> int:
+        """Repetitions until the sum of contexts leaves its stretch of the table."""
         decodes = work.decode_tokens
-        if work.prefill_tokens or not decodes or self._tail.rate(decodes):
-            return None
-        return self._decode.last_slope(decodes, work.decode_context)
+        if not decodes:
+            return FOR_EVER
+        surface = self._mixed if work.prefill_tokens else self._decode
+        room = surface.room(decodes, work.decode_context)
+        return FOR_EVER if room is None else room // decodes + 1
 
     def __repr__(self) -> str:
         """The tables' names and sizes."""

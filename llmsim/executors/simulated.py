@@ -115,6 +115,7 @@ class SimulatedExecutor(Executor):
             slope = self.cost.decode_slope(batch)
             if slope is None or slope < 0:
                 return self._one_by_one(batch, start_ns, carry, iterations)
+            iterations = min(iterations, self.cost.linear_iterations(batch))
             if batch.prefill_seqs:
                 growth = self.cost.femtoseconds(batch.repeated(1)) + self._overhead_fs - price
             else:

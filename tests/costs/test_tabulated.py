@@ -65,15 +65,25 @@ def test_a_batch_of_decodes_is_the_sum_of_its_tables(decodes, mean):
 
 
 @settings(max_examples=200)
-@given(st.integers(1, 300), st.integers(1, 5000), st.integers(1, 2000))
-def test_the_slope_holds_for_ever_where_there_is_one(decodes, mean, later):
-    work = Work(decode_tokens=decodes, decode_context=decodes * mean)
-    slope = ALONE.decode_slope(work)
-    if mean > 512:
-        assert slope is not None
-    if slope is not None:
-        grown = ALONE.femtoseconds(work.repeated(later))
-        assert grown - ALONE.femtoseconds(work) == slope * decodes * later
+@given(st.integers(1, 300), st.integers(1, 5000), st.integers(0, 700), st.integers(0, 5000))
+def test_prices_are_a_line_for_as_long_as_is_said(decodes, mean, chunk, past):
+    pairs = chunk * past + chunk * (chunk + 1) // 2
+    work = Work(chunk, min(chunk, 1), past, pairs, decodes, decodes * mean)
+    assert ALONE.decode_slope(work) is not None
+    last = min(ALONE.linear_iterations(work), 3000) - 1
+    first = ALONE.femtoseconds(work)
+    step = ALONE.femtoseconds(work.repeated(1)) - first
+    for at in {last // 3, last // 2, last}:
+        if last:
+            assert ALONE.femtoseconds(work.repeated(at)) == first + at * step
+    if not chunk and last:
+        assert step == ALONE.decode_slope(work) * decodes
+
+
+def test_beyond_the_last_context_the_line_never_ends():
+    far = Work(decode_tokens=10, decode_context=10 * 5000)
+    assert ALONE.linear_iterations(far) > 10**9
+    assert ALONE.linear_iterations(Work(decode_tokens=10, decode_context=10 * 500)) == 13  # to a mean of 512
 
 
 def test_prompts_pay_for_their_mean_keys_and_decodes_beside_them_another_table():
@@ -101,7 +111,7 @@ def test_a_batch_waits_for_its_longest_sequence():
     unknown = Work(decode_tokens=10, decode_context=10_000)
     assert model.seconds(equal) == model.seconds(unknown) == ALONE.seconds(equal)
     assert model.seconds(uneven) - model.seconds(equal) == pytest.approx(2000e-6)  # one wave: it starts with the others
-    assert model.decode_slope(uneven) is None
+    assert model.decode_slope(uneven) is None  # the mean grows, and with it what has been read of the longest
 
 
 def test_of_several_waves_the_longest_may_start_in_any():
@@ -148,3 +158,17 @@ def test_a_file_that_is_wrong_is_named(change, message):
     change(wrong)
     with pytest.raises(CalibrationError, match=message):
         read_batch_time(Section(Path("x.json"), "batch_time", wrong))
+
+
+@pytest.mark.parametrize("calibration", ["h100/llama-3.1-8b", "rtx-pro-6000/llama-3.1-8b"])
+@pytest.mark.parametrize("scheduler", ["vllm_v1,max_num_batched_tokens=2048,max_num_seqs=64", "sarathi,chunk_size=256"])
+def test_macro_steps_equal_single_steps_on_shipped_tables(calibration, scheduler):
+    from llmsim import load_runs, simulate
+
+    def tables(step_by_step: bool):
+        workload = {"trace": "sharegpt4", "num_requests": 150, "arrivals": {"kind": "poisson", "rate": 6.0}}
+        mapping = {"calibration": calibration, "scheduler": scheduler, "workload": workload}
+        (spec,) = load_runs(mapping=mapping | {"step_by_step": step_by_step})
+        return simulate(spec).requests
+
+    assert tables(True).equals(tables(False))
