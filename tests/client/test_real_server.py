@@ -157,7 +157,11 @@ def test_ctrl_c_keeps_what_was_measured(server, tmp_path):
 
     options = ["--num-requests", "2000", "--rate", "5", "--max-model-len", "100", "--out", str(tmp_path)]
     answered = server.answered()
-    running = subprocess.Popen(command(server, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running = subprocess.Popen(
+        command(server, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # A shell's background jobs, this test among them perhaps, ignore SIGINT and pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     try:
         until = time.monotonic() + WAIT_S
         while server.answered() < answered + 15 and time.monotonic() < until:  # probes, and then some of the run
