@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llmsim.schedulers.base import Scheduler
     from llmsim.schedulers.continuous import ContinuousBatching
     from llmsim.simulation import compare, simulate
+    from llmsim.sweeps.run import sweep_grid
     from llmsim.traces.readers import read_trace
     from llmsim.traces.spec import WorkloadSpec
     from llmsim.units import SECOND
@@ -62,6 +63,7 @@ _HOME = {
     "load_runs": "config",
     "read_trace": "traces.readers",
     "simulate": "simulation",
+    "sweep_grid": "sweeps.run",
     "write_report": "report",
 }
 
@@ -93,6 +95,7 @@ __all__ = [
     "load_runs",
     "read_trace",
     "simulate",
+    "sweep_grid",
     "write_report",
 ]
 

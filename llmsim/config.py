@@ -186,7 +186,7 @@ def dump_run(spec: RunSpec) -> str:
 def read_run(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; paths of files beside it are made to hold from any working directory."""
     mapping = read_yaml(path)
-    _anchor_paths(mapping, Path(path).parent)
+    anchor_paths(mapping, Path(path).parent)
     return mapping
 
 
@@ -238,7 +238,7 @@ def _index(part: str, length: int, key: str) -> int:
     return int(part)
 
 
-def _anchor_paths(mapping: dict[str, Any], folder: Path) -> None:
+def anchor_paths(mapping: dict[str, Any], folder: Path) -> None:
     """Paths in a YAML file are relative to it where such a file exists; else to the working directory."""
     cluster = mapping.get("cluster")
     groups = cluster.get("groups") if isinstance(cluster, dict) else None

@@ -10,6 +10,7 @@
      +-- SchedulerError       a policy broke a rule of the engine (over-commit, a batch it may not form)
      +-- StalledError         requests are left that no further event could serve
      +-- EndpointError        a server that cannot be reached, or refuses what is asked of it
+     +-- SweepError           a sweep that stopped, or cannot be merged: points of it are missing
 
 Messages say what is wrong, what was given, what is allowed, and what to do next.
 """
@@ -60,6 +61,10 @@ class StalledError(LlmsimError):
 
 class EndpointError(LlmsimError):
     """A server that cannot be reached, or refuses what is asked of it."""
+
+
+class SweepError(LlmsimError):
+    """A sweep that stopped before its end, or cannot be merged; what is done is kept."""
 
 
 PART = 2

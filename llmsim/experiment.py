@@ -20,6 +20,7 @@ import pandas as pd
 from llmsim.config import read_run
 from llmsim.data import PACKAGE, data_folders
 from llmsim.errors import ConfigError, LlmsimError
+from llmsim.intervals import interval
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -76,29 +77,6 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
         print(f"error: {error}", file=sys.stderr)
     else:
         sys.__excepthook__(kind, error, trace)
-
-
-class Interval(NamedTuple):
-    """A mean and its 95 % confidence interval (Student's t over independent seeds)."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3g} [{self.low:.3g}, {self.high:.3g}]"
-
-
-def interval(values: Sequence[float] | np.ndarray | pd.Series) -> Interval:
-    """Of at least two values; of one, the bounds are NaN."""
-    from scipy.stats import t
-
-    sample = np.asarray(values, dtype=np.float64)
-    mean = float(sample.mean())
-    if len(sample) < 2:
-        return Interval(mean, float("nan"), float("nan"))
-    half = float(t.ppf(0.975, len(sample) - 1) * sample.std(ddof=1) / np.sqrt(len(sample)))
-    return Interval(mean, mean - half, mean + half)
 
 
 def with_bands(frame: pd.DataFrame, by: Sequence[str], values: Sequence[str]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-CONFIDENCE = 0.95
+from llmsim.intervals import t_quantile
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,3 @@ def ratio_estimate(values: Sequence[float], base: Sequence[float]) -> Estimate:
     logs = mean_estimate([math.log(value / other) for value, other in zip(values, base, strict=True)])
     ends = [None if end is None else math.exp(end) for end in (logs.low, logs.high)]
     return Estimate(math.exp(logs.mean), math.exp(logs.median), *ends)
-
-
-def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The two-sided Student-t quantile: 2.776 for 4 degrees of freedom at 95 %."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, (1 + confidence) / 2))

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from llmsim.cli import bench, calibrations, capacity, export, profile, report, simulate, trace, validate
+from llmsim.cli import bench, calibrations, capacity, export, profile, report, simulate, sweep, trace, validate
 from llmsim.errors import LlmsimError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command(name="simulate")(simulate.simulate)
 app.command(name="capacity")(capacity.capacity)
+app.command(name="sweep")(sweep.sweep)
 app.command(name="bench")(bench.bench)
 app.command(name="report")(report.report)
 app.command(name="export")(export.export)

@@ -1,0 +1,155 @@
+"""`llmsim sweep`: a grid of runs, resumed where it stopped, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from llmsim.sweeps import Sweep
+
+
+def sweep(
+    grid: Annotated[list[Path], typer.Argument(help="The grid's YAML file; with --merge, folders of shards.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the runs and tables; sweeps/NAME by default.", show_default=False)
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; one a core by default.", show_default=False)] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Run on the dask cluster of this scheduler.")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Run the I-th of N parts, I from 1.")] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Put the folders of shards together.")] = False,
+    continue_on_error: Annotated[bool, typer.Option(help="Go on past runs that fail, and list them.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show the points; run the first to say how long all take.")] = False,
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="Any option of the base run.")] = None,
+    show: Annotated[list[str] | None, typer.Option(help="Print this figure (a column); repeat for more.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print both tables as JSON.")] = False,
+) -> None:
+    """Run every point of a grid with every seed; runs that are done already are not run again.
+
+    Each run is on disk as soon as it is done, so after an interruption the same command goes on.
+    """
+    from llmsim.errors import ConfigError
+
+    if merge:
+        others = {"--workers": workers, "--dask": dask, "--shard": shard, "--set": overrides}
+        others |= {"--continue-on-error": continue_on_error, "--dry-run": dry_run}
+        _show(_merge(grid, out, [flag for flag, value in others.items() if value]), show or [], as_json)
+        return
+    if len(grid) != 1:
+        raise ConfigError(f"sweep takes one grid file but got {len(grid)}; --merge takes several folders of shards")
+    part = None if shard is None else _shard(shard)
+    if dry_run and as_json:
+        raise ConfigError("--dry-run prints text; leave out --json")
+    if dry_run:
+        _dry_run(grid[0], out, overrides or [], part, workers, dask)
+        return
+    _show(_run(grid[0], out, overrides or [], part, workers, dask, continue_on_error), show or [], as_json)
+
+
+def _merge(folders: list[Path], out: Path | None, others: list[str]) -> Sweep:
+    from llmsim.errors import ConfigError
+    from llmsim.sweeps import merge_sweeps
+
+    if others:
+        raise ConfigError(f"--merge runs nothing, so {others[0]} has no meaning there; leave it out")
+    if out is None:
+        raise ConfigError("--merge needs --out: the folder that the shards are put together in")
+    return merge_sweeps(folders, out)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from llmsim.errors import ConfigError
+
+    at, slash, count = text.partition("/")
+    if not (slash and at.isdigit() and count.isdigit()):
+        raise ConfigError(f"--shard must be I/N, such as 1/4, but got {text!r}")
+    return int(at), int(count)
+
+
+def _folder(grid: Path, out: Path | None) -> Path:
+    from llmsim.sweeps.grid import load_grid
+
+    return out if out is not None else Path("sweeps") / load_grid(grid).name
+
+
+def _run(
+    grid: Path,
+    out: Path | None,
+    overrides: list[str],
+    shard: tuple[int, int] | None,
+    workers: int | None,
+    dask: str | None,
+    continue_on_error: bool,
+) -> Sweep:
+    from llmsim.cli.console import warn
+    from llmsim.sweeps import sweep_grid
+
+    folder = _folder(grid, out)
+    try:
+        with _bar() as progress:
+            return sweep_grid(
+                grid, folder, workers=workers, dask=dask, shard=shard, continue_on_error=continue_on_error,
+                overrides=overrides, progress=progress,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        done = len(list((folder / "points").glob("[!.]*.json")))
+        warn(f"{done} runs are kept in {folder}; the same command goes on")
+        raise
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[int, int], None]]:
+    """Runs done of those to do now, with the time left."""
+    from llmsim.cli.console import stages
+
+    with stages() as tell:
+        yield lambda done, total: tell("runs", done, total)
+
+
+def _dry_run(
+    grid: Path,
+    out: Path | None,
+    overrides: list[str],
+    shard: tuple[int, int] | None,
+    workers: int | None,
+    dask: str | None,
+) -> None:
+    """The points, how many runs are left, and how long they take by the first of them."""
+    from llmsim.sweeps.estimate import estimate
+
+    found = estimate(grid, _folder(grid, out), overrides=overrides, shard=shard, workers=workers, dask=dask)
+    print(found.text())
+
+
+def _show(sweep: Sweep, figures: list[str], as_json: bool) -> None:
+    """Tables on stdout, warnings on stderr; exit code 1 if a run failed."""
+    from llmsim.cli.console import warn
+    from llmsim.sweeps.files import json_text
+
+    for line in sweep.warnings:
+        warn(f"warning: {line}")
+    if as_json:
+        print(json_text(sweep))
+    else:
+        print(sweep.text(figures))
+        print(f"\n{_where(sweep)}")
+    if len(sweep.failed):
+        raise typer.Exit(1)
+
+
+def _where(sweep: Sweep) -> str:
+    from llmsim.sweeps.store import MEANS, RESULTS
+
+    runs = f"{sweep.ran} runs done now, {sweep.reused} before"
+    if sweep.missing:
+        return (
+            f"{runs}; {sweep.missing} of other shards are missing in {sweep.folder}. Once they are there, the same "
+            "command without --shard makes the tables; from several folders, --merge does"
+        )
+    return f"{runs}; {sweep.folder} holds {RESULTS} and {MEANS}"
