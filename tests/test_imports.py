@@ -33,6 +33,7 @@ LEVELS = [
     {"sweep", "report", "fit_report", "validation"},
     {"validation_report"},
     {"capacity", "experiment", "client", "sweeps"},
+    {"peers"},
     {"bench", "cli"},
 ]
 """Parts of the package from the bottom up: a part imports, when it runs, only from its own level or below."""
