@@ -31,27 +31,17 @@ def progress(replica: Replica, now: int) -> Progress:
     A run of several iterations is committed as a whole when it ends; until then what its iterations have done
     is added here. An iteration that ends at this very instant is not over: ends come after all else (LATE).
     """
-    blocks = replica.kv.free_blocks
+    blocks, prefill, generated = replica.kv.free_blocks, replica.prefill_left, replica.generated
     if replica.flight is not None:
         batch, ends = replica.flight
-        if batch.decodes is not None:
-            blocks -= batch.decodes.growth(1, _over(ends, now))  # taken when the next iteration began
-    return Progress(blocks, *work_left(replica, now))
-
-
-def work_left(replica: Replica, now: int) -> tuple[int, int]:
-    """`prefill_tokens` and `generated_tokens` of the progress at `now`, without looking at blocks."""
-    prefill, generated = replica.prefill_left, replica.generated
-    if replica.flight is not None:
-        batch, ends = replica.flight
-        done = _over(ends, now)
-        if batch.chunks:
-            prefill -= done * sum(batch.chunks)
+        done = iterations_over(ends, now)
+        prefill -= done * sum(batch.chunks)
         if batch.decodes is not None:
             generated += done * batch.decodes.size
-    return prefill, generated
+            blocks -= batch.decodes.growth(1, done)  # taken when the next iteration began
+    return Progress(blocks, prefill, generated)
 
 
-def _over(ends: Sequence[int], now: int) -> int:
-    """Iterations that ended before `now`."""
+def iterations_over(ends: Sequence[int], now: int) -> int:
+    """Iterations of a run that ended before `now` (int ns)."""
     return ends.count_before(now) if isinstance(ends, Ramp) else bisect_left(ends, now)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsim.progress import Progress, progress, work_left
+from llmsim.progress import Progress, iterations_over, progress
 
 if TYPE_CHECKING:
     from llmsim.batch import Work
@@ -24,12 +24,15 @@ class ReplicaView:
     depends on how long outputs will be.
     """
 
-    __slots__ = ("_cost", "_replica", "index")
+    __slots__ = ("_cost", "_done", "_ends", "_replica", "_until", "index")
 
     def __init__(self, index: int, replica: Replica, cost: CostModel | None = None) -> None:
         self.index = index
         self._replica = replica
         self._cost = cost
+        self._ends: Sequence[int] | None = None
+        self._done = 0
+        self._until = 0
 
     @property
     def outstanding(self) -> int:
@@ -86,10 +89,21 @@ class ReplicaView:
         """The same number for replicas that price alike: a router may price once for all of them."""
         return id(self._cost)
 
-    def work_left(self) -> tuple[int, int, int]:
-        """`outstanding`, `prefill_tokens` and `generated_tokens` at once."""
+    def work_left(self, now: int) -> tuple[int, int, int]:
+        """`outstanding`, `prefill_tokens` and `generated_tokens` at once; `now` is this instant."""
         replica = self._replica
-        return replica.outstanding, *work_left(replica, replica.env.now)
+        flight = replica.flight
+        if flight is None:
+            return replica.outstanding, replica.prefill_left, replica.generated
+        batch, ends = flight
+        if ends is not self._ends or now > self._until:
+            self._ends = ends
+            self._done = done = iterations_over(ends, now)
+            self._until = ends[done] if done < len(ends) else now  # up to there as many are over
+        done = self._done
+        prefill = replica.prefill_left - done * sum(batch.chunks) if batch.chunks else replica.prefill_left
+        generated = replica.generated if batch.decodes is None else replica.generated + done * batch.decodes.size
+        return replica.outstanding, prefill, generated
 
     @property
     def _progress(self) -> Progress:
@@ -115,9 +129,13 @@ class Router(ABC):
 
     def least(self, loads: Sequence[float], indices: Sequence[int] | None = None) -> int:
         """The index (of all, or of `indices`) with the least load; among equals the one served longest ago."""
-        chosen = min(
-            range(self.replicas) if indices is None else indices, key=lambda i: (loads[i], self._last_sent[i], i)
-        )
+        if indices is None:
+            best = min(loads)
+            equal = [loads.index(best)] if loads.count(best) == 1 else [i for i, v in enumerate(loads) if v == best]
+        else:
+            best = min(loads[i] for i in indices)
+            equal = [i for i in indices if loads[i] == best]
+        chosen = min(equal, key=lambda i: (self._last_sent[i], i))
         self._sent += 1
         self._last_sent[chosen] = self._sent
         return chosen

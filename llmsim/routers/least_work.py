@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmsim.batch import Work
@@ -12,6 +12,8 @@ from llmsim.routers.base import ReplicaView
 from llmsim.routers.outputs import ExpectsOutputs
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from llmsim.request import Request
 
 
@@ -27,6 +29,8 @@ class LeastWork(ExpectsOutputs):
     chunk_tokens: int = 512
     decode_batch: int = 32
 
+    _classes: list[int] | None = field(default=None, init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("chunk_tokens", "decode_batch"):
@@ -35,19 +39,26 @@ class LeastWork(ExpectsOutputs):
 
     def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
         """The replica with the least expected seconds of work once it has this request."""
-        if not all(view.prices_work for view in replicas):
-            raise ConfigError("least_work needs a batch-time model for every replica; use least_tokens instead")
+        if self._classes is None:
+            if not all(view.prices_work for view in replicas):
+                raise ConfigError("least_work needs a batch-time model for every replica; use least_tokens instead")
+            self._classes = [view.price_class for view in replicas]
         prompt, outputs = request.prompt_tokens, self.output_tokens
-        rates: dict[int, tuple[float, float]] = {}
+        rates = {kind: self._rates(replicas[self._classes.index(kind)], prompt) for kind in set(self._classes)}
         loads = []
-        for view in replicas:
-            known = rates.get(view.price_class)
-            if known is None:
-                known = rates[view.price_class] = self._rates(view, prompt)
-            outstanding, prefill, generated = view.work_left()
-            decode = max(outstanding * outputs - generated, outstanding) + outputs  # as `decode_tokens`
-            loads.append((prefill + prompt) * known[0] + decode * known[1])
+        for view, kind in zip(replicas, self._classes):  # noqa: B905  # as many by construction, and asked for often
+            per_prompt_token, per_output_token = rates[kind]
+            outstanding, prefill, generated = view.work_left(now)
+            decode = outstanding * outputs - generated
+            if decode < outstanding:  # at least one token each, as in `decode_tokens`
+                decode = outstanding
+            loads.append((prefill + prompt) * per_prompt_token + (decode + outputs) * per_output_token)
         return self.least(loads)
+
+    def bind(self, replicas: int, rng: np.random.Generator) -> None:
+        """Start a run; what the replicas price with is asked for once."""
+        super().bind(replicas, rng)
+        self._classes = None
 
     def _rates(self, view: ReplicaView, prompt: int) -> tuple[float, float]:
         """Seconds of a prompt token and of an output token, for a prompt of this length."""
