@@ -58,17 +58,13 @@ class Replica:
         self.on_finish = on_finish
         self.stopped = False
         self.startup_ns = startup_ns
-        self.outstanding = 0
-        """Requests submitted and neither finished nor rejected."""
-        self.prefill_left = 0
-        """Tokens that outstanding requests still have to compute before they decode, at the last commit."""
-        self.generated = 0
-        """Output tokens that outstanding requests have emitted, at the last commit."""
+        self.outstanding = 0  # requests submitted and neither finished nor rejected
+        self.prefill_left = 0  # tokens they still have to compute before they decode, at the last commit
+        self.generated = 0  # output tokens they have emitted, at the last commit
+        self.flight: tuple[Batch, Sequence[int]] | None = None  # the run of iterations under way, and their ends
+        self.index, self.changed = 0, set[int]()  # `changed` holds `index` when one of these four has changed
         self._answers_together = scheduler.answers_together
-        self._held: list[Request] = []
-        """Requests that are done and answered with the rest of their batch."""
-        self.flight: tuple[Batch, Sequence[int]] | None = None
-        """The run of several iterations under way, and their ends."""
+        self._held: list[Request] = []  # done, and answered with the rest of their batch
         overridden = type(scheduler).executed is not Scheduler.executed
         self._executed = scheduler.executed if overridden else None
         self._preempted_in_vain = 0
@@ -76,8 +72,7 @@ class Replica:
         self._idle: Event | None = None
         self._in_run = False
         self._heeds_arrivals = True
-        self._joined_queue_ns: list[int] = []
-        """Arrivals during the present run that did not cut it."""
+        self._joined_queue_ns: list[int] = []  # arrivals during the present run that did not cut it
         self._process = env.process(self._run())
 
     def submit(self, request: Request) -> None:
@@ -93,6 +88,7 @@ class Replica:
             return
         self.outstanding += 1
         self.prefill_left += request.prefill_tokens
+        self.changed.add(self.index)
         self._tell(request)
         if self._in_run and not self._heeds_arrivals:
             self._joined_queue_ns.append(self.env.now)
@@ -140,6 +136,7 @@ class Replica:
             else:
                 self._in_run, self._heeds_arrivals = True, scheduler.heeds_arrivals(batch)
                 self.flight = batch, ends
+                self.changed.add(self.index)
                 try:
                     yield Tick(env, end)
                     self._in_run = False
@@ -147,6 +144,7 @@ class Replica:
                     ends = self._cut(ends, env.now)
                     end = ends[-1]
                     self.flight = batch, ends
+                    self.changed.add(self.index)
                     yield Tick(env, end)
                 self.flight = None
             self._commit(batch, now, ends, end, waiting)
@@ -181,6 +179,7 @@ class Replica:
         return min(steady, batch.decodes.steps_to_finish())
 
     def _settle_losses(self, batch: Batch) -> None:
+        self.changed.add(self.index)
         self.prefill_left += batch.lost_tokens
         for request in batch.rejected:
             self.prefill_left -= request.remaining_prefill
@@ -198,6 +197,7 @@ class Replica:
     def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
         """Tokens, KV growth, finishes and log of the iterations that ran, the last to end at `last`."""
         count = len(ends)
+        self.changed.add(self.index)
         if self._executed is not None:
             self._executed(batch, start, ends)
         iteration = self.recorder.log(batch, start, ends, last, waiting, self.scheduler, self.kv)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from llmsim.request import Request
 
 
+FOR_EVER_NS = 1 << 62
+
+
 class ReplicaView:
     """What a router may know of a replica: what a front end counts, and what an engine reports.
 
@@ -89,11 +92,22 @@ class ReplicaView:
         """The same number for replicas that price alike: a router may price once for all of them."""
         return id(self._cost)
 
+    def watched(self, changed: set[int]) -> None:
+        """From now on this view's index appears in `changed` whenever what `work_left` says may have changed, but
+        for the passing of `steady_until`."""
+        self._replica.index, self._replica.changed = self.index, changed
+
+    @property
+    def steady_until(self) -> int:
+        """Until when (int ns, inclusive) the last answer of `work_left` holds if nothing else changes."""
+        return self._until
+
     def work_left(self, now: int) -> tuple[int, int, int]:
         """`outstanding`, `prefill_tokens` and `generated_tokens` at once; `now` is this instant."""
         replica = self._replica
         flight = replica.flight
         if flight is None:
+            self._ends, self._until = None, FOR_EVER_NS
             return replica.outstanding, replica.prefill_left, replica.generated
         batch, ends = flight
         if ends is not self._ends or now > self._until:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from llmsim.batch import Work
 from llmsim.errors import ConfigError
 from llmsim.routers.base import ReplicaView
+from llmsim.routers.board import WorkBoard
 from llmsim.routers.outputs import ExpectsOutputs
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from llmsim.request import Request
 
 
@@ -29,7 +30,7 @@ class LeastWork(ExpectsOutputs):
     chunk_tokens: int = 512
     decode_batch: int = 32
 
-    _classes: list[int] | None = field(default=None, init=False, repr=False, compare=False)
+    _board: WorkBoard | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,26 +40,30 @@ class LeastWork(ExpectsOutputs):
 
     def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
         """The replica with the least expected seconds of work once it has this request."""
-        if self._classes is None:
-            if not all(view.prices_work for view in replicas):
-                raise ConfigError("least_work needs a batch-time model for every replica; use least_tokens instead")
-            self._classes = [view.price_class for view in replicas]
+        board = self._board or self._begin(replicas)
+        board.refresh(now)
         prompt, outputs = request.prompt_tokens, self.output_tokens
-        rates = {kind: self._rates(replicas[self._classes.index(kind)], prompt) for kind in set(self._classes)}
-        loads = []
-        for view, kind in zip(replicas, self._classes):  # noqa: B905  # as many by construction, and asked for often
-            per_prompt_token, per_output_token = rates[kind]
-            outstanding, prefill, generated = view.work_left(now)
-            decode = outstanding * outputs - generated
-            if decode < outstanding:  # at least one token each, as in `decode_tokens`
-                decode = outstanding
-            loads.append((prefill + prompt) * per_prompt_token + (decode + outputs) * per_output_token)
-        return self.least(loads)
+        rates = np.array([self._rates(view, prompt) for view in self._kinds])[self._kind_of]
+        # At least one token each, as in `decode_tokens`.
+        decode = np.maximum(board.outstanding * outputs - board.generated, board.outstanding)
+        loads = (board.prefill + prompt) * rates[:, 0] + (decode + outputs) * rates[:, 1]
+        return self.least(loads.tolist())
+
+    def _begin(self, replicas: Sequence[ReplicaView]) -> WorkBoard:
+        """What the replicas price with is asked for once."""
+        if not all(view.prices_work for view in replicas):
+            raise ConfigError("least_work needs a batch-time model for every replica; use least_tokens instead")
+        classes = [view.price_class for view in replicas]
+        first = {kind: view for view, kind in zip(reversed(replicas), reversed(classes), strict=True)}
+        self._kinds = list(first.values())
+        self._kind_of = [list(first).index(kind) for kind in classes]
+        self._board = WorkBoard(replicas)
+        return self._board
 
     def bind(self, replicas: int, rng: np.random.Generator) -> None:
-        """Start a run; what the replicas price with is asked for once."""
+        """Start a run."""
         super().bind(replicas, rng)
-        self._classes = None
+        self._board = None
 
     def _rates(self, view: ReplicaView, prompt: int) -> tuple[float, float]:
         """Seconds of a prompt token and of an output token, for a prompt of this length."""
