@@ -18,15 +18,19 @@ def weighted_percentiles(values: Ints | Floats, weights: Ints, percentiles: Sequ
     virtual index and the same interpolation). Shapes (n,), (n,) -> (len(percentiles),); NaN for an empty
     sample. Weights are counts >= 0; a time-weighted percentile passes nanoseconds.
     """
+    order = np.argsort(values)
+    return percentiles_of_sorted(values[order], weights[order], percentiles)
+
+
+def percentiles_of_sorted(ordered: Ints | Floats, weights: Ints, percentiles: Sequence[float]) -> Floats:
+    """The same of values in ascending order."""
     total = int(weights.sum())
     if total == 0:
         return np.full(len(percentiles), np.nan)
-    order = np.argsort(values)
-    cumulated = np.cumsum(weights[order])
+    cumulated = np.cumsum(weights)
     virtual = (total - 1) * (np.asarray(percentiles, dtype=np.float64) / 100)
     lower = np.minimum(np.floor(virtual).astype(np.int64), total - 1)
     upper = np.minimum(lower + 1, total - 1)
-    ordered = values[order]
     # The k-th smallest of the expanded sample (from 0) is the first value whose cumulated count exceeds k.
     a = ordered[np.searchsorted(cumulated, lower, side="right")].astype(np.float64)
     b = ordered[np.searchsorted(cumulated, upper, side="right")].astype(np.float64)

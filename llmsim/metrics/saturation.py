@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from llmsim.metrics.load import EVERYTHING, Busy, Load, Times
 from llmsim.metrics.quantiles import Ints
-from llmsim.metrics.timeline import ints
+from llmsim.metrics.timeline import Mask
 from llmsim.metrics.usage import Span, busy_shares
-from llmsim.request import NEVER
 from llmsim.units import SECOND
 
 STABLE, NEAR, OVERLOADED = "stable", "near saturation", "overloaded"
@@ -74,26 +74,31 @@ def saturation(
     horizon_ns: int | None = None,
 ) -> Verdict:
     """Judge a run by its request and iteration tables. Rejected requests load nothing and are left out."""
-    served = requests[(requests["status"] != "rejected").to_numpy(dtype=bool)]
-    arrivals = np.sort(ints(served, "arrival_ns"))
+    load = Load(limit=EVERYTHING)
+    load.add(requests if "id" in requests else requests.assign(id=range(len(requests))), iterations)
+    return judge(load, replicas=replicas, closed_loop=closed_loop, horizon_ns=horizon_ns)
+
+
+def judge(load: Load, *, replicas: int = 1, closed_loop: bool = False, horizon_ns: int | None = None) -> Verdict:
+    """The verdict on a load."""
     if closed_loop:
         return Verdict(CLOSED_LOOP, "arrivals follow completions, so there is no offered load to judge", {})
-    if len(arrivals) < MIN_ARRIVALS:
-        return Verdict(UNDETERMINED, f"{len(arrivals)} requests are too few (below {MIN_ARRIVALS})", {})
-    if arrivals[0] == arrivals[-1]:
+    arrivals, completions = load.arrivals, load.completions
+    if arrivals.count < MIN_ARRIVALS:
+        return Verdict(UNDETERMINED, f"{arrivals.count} requests are too few (below {MIN_ARRIVALS})", {})
+    window = Span(arrivals.first, arrivals.last, replicas)
+    if not window.length_ns:
         return Verdict(UNDETERMINED, "all requests arrive at one instant, so there is no rate to judge", {})
-    completions = _times(served, "finish_ns")
-    window = Span(int(arrivals[0]), int(arrivals[-1]), replicas)
-    latency = min(_early_latency_ns(served, window), window.length_ns)
+    latency = min(load.early_latency_ns(window.length_ns + 1), window.length_ns)
     wanted = max(int(RAMP_SHARE * window.length_ns), RAMP_LATENCIES * latency)
     ramp = min(wanted, int(MAX_RAMP_SHARE * window.length_ns))
     late = Span(window.start_ns + ramp, window.end_ns, replicas)
     judged = wanted == ramp
     # In a window of few latencies the number in flight grows at any load, but the queue before it need not.
-    leaving = completions if judged else _times(served, "first_scheduled_ns")
+    leaving = completions if judged else load.starts
     evidence: Evidence = {"window_s": window.length_ns / SECOND, "early_latency_s": latency / SECOND}
     evidence |= _flow(arrivals, leaving, late) | _thirds(arrivals, completions, window)
-    evidence |= _queueing(iterations, late) | _backlog(arrivals, completions, window, horizon_ns)
+    evidence |= _queueing(load.busy, late) | _backlog(arrivals, completions, window, horizon_ns)
     return _judge(evidence, judged)
 
 
@@ -104,27 +109,11 @@ def unseen(closed_loop: bool) -> Verdict:
     return Verdict(UNDETERMINED, "the server's batches are not seen, so whether it was busy is not known", {})
 
 
-def _times(served: pd.DataFrame, column: str) -> Ints:
-    """Sorted times of what happened."""
-    times = ints(served, column)
-    return np.sort(times[times != NEVER])
-
-
-def _early_latency_ns(served: pd.DataFrame, window: Span) -> int:
-    """Median time from first batch to finish of the first tenth of the requests: latency unqueued.
-
-    An unfinished request counts as one longer than the window.
-    """
-    early = served.head(max(len(served) // 10, 10))
-    finish, scheduled = ints(early, "finish_ns"), ints(early, "first_scheduled_ns")
-    return int(np.median(np.where(finish == NEVER, window.length_ns + 1, finish - scheduled)))
-
-
-def _flow(arrivals: Ints, leaving: Ints, late: Span) -> Evidence:
+def _flow(arrivals: Times, leaving: Times, late: Span) -> Evidence:
     """Requests that came in the late window against those that left."""
     start, end = late.start_ns, late.end_ns
-    came = int(np.searchsorted(arrivals, end, "right") - np.searchsorted(arrivals, start, "right"))
-    left = int(np.searchsorted(leaving, end, "right") - np.searchsorted(leaving, start, "right"))
+    came = int(arrivals.until(end) - arrivals.until(start))
+    left = int(leaving.until(end) - leaving.until(start))
     return {
         "late_window_s": (end - start) / SECOND,
         "late_arrivals": came,
@@ -134,7 +123,7 @@ def _flow(arrivals: Ints, leaving: Ints, late: Span) -> Evidence:
     }
 
 
-def _thirds(arrivals: Ints, completions: Ints, window: Span) -> Evidence:
+def _thirds(arrivals: Times, completions: Times, window: Span) -> Evidence:
     """Mean number of outstanding requests in each third of the arrival window."""
     thirds = [_mean_outstanding(arrivals, completions, window, k / 3, (k + 1) / 3) for k in range(3)]
     return {
@@ -144,7 +133,7 @@ def _thirds(arrivals: Ints, completions: Ints, window: Span) -> Evidence:
     }
 
 
-def _growth_z(arrivals: Ints, leaving: Ints, start: int, end: int, came: int) -> float | None:
+def _growth_z(arrivals: Times, leaving: Times, start: int, end: int, came: int) -> float | None:
     """Growth of the outstanding requests over [start, end] in its standard errors.
 
     The number outstanding is itself strongly autocorrelated near saturation, so a slope fitted to it looks
@@ -156,52 +145,48 @@ def _growth_z(arrivals: Ints, leaving: Ints, start: int, end: int, came: int) ->
     if came < MIN_ARRIVALS or end <= start:
         return None
     edges = np.linspace(start, end, bins + 1).astype(np.int64)
-    outstanding = np.searchsorted(arrivals, edges, "right") - np.searchsorted(leaving, edges, "right")
-    steps = np.diff(outstanding)
+    steps = np.diff(arrivals.until(edges) - leaving.until(edges))
     # 0.25: a count rounded to a whole request is uncertain by half a one even if everything is regular.
     spread = float(np.sqrt(max(float(steps.var(ddof=1)), 0.25) * bins))
     return float(steps.sum()) / spread
 
 
-def _mean_outstanding(arrivals: Ints, completions: Ints, window: Span, begin: float, end: float) -> float:
+def _mean_outstanding(arrivals: Times, completions: Times, window: Span, begin: float, end: float) -> float:
     """Time average over a part of the window: each request counts for as long as it is inside."""
     low = window.start_ns + int(begin * window.length_ns)
     high = window.start_ns + int(end * window.length_ns)
-    came = np.clip(high - arrivals, 0, high - low).sum()
-    left = np.clip(high - completions, 0, high - low).sum()
-    return float(came - left) / max(high - low, 1)
+    return float(arrivals.inside_ns(low, high) - completions.inside_ns(low, high)) / max(high - low, 1)
 
 
-def _queueing(iterations: pd.DataFrame, late: Span) -> Evidence:
+def _queueing(busy: Busy, late: Span) -> Evidence:
     """Busy share, share of busy time with requests queued, and how long the queue stays non-empty."""
-    overlap = late.overlap(iterations)
-    busy = busy_shares(iterations, overlap, late)
-    queued = (ints(iterations, "waiting") > 0) & (overlap > 0)
-    worked = int(overlap.sum())
-    stretches = _stretches(ints(iterations, "replica"), queued, overlap)
+    replica, worked, queued, mostly = busy.within(late)
+    shares = busy_shares(replica, worked, late)
+    total = int(worked.sum())
+    stretches = _stretches(replica, mostly & (worked > 0), worked)
     weighted = float((stretches.astype(np.float64) ** 2).sum() / stretches.sum()) if len(stretches) else 0.0
     return {
-        "busy_share": sum(busy) / len(busy) if busy else None,
-        "busiest_replica_share": max(busy, default=None),
-        "queued_share": float(overlap[queued].sum()) / worked if worked else 0.0,
+        "busy_share": sum(shares) / len(shares) if shares else None,
+        "busiest_replica_share": max(shares, default=None),
+        "queued_share": float(queued.sum()) / total if total else 0.0,
         "queued_stretch_s": weighted / SECOND,
     }
 
 
-def _stretches(replica: Ints, queued: np.ndarray, overlap: Ints) -> Ints:
+def _stretches(replica: Ints, queued: Mask, worked: Ints) -> Ints:
     """Busy time of each unbroken run of iterations that left a request queued, per replica, ns."""
     rows = np.flatnonzero(queued)
     if not len(rows):
         return rows
     opens = np.concatenate([[True], (np.diff(rows) > 1) | (np.diff(replica[rows]) != 0)])
-    return np.add.reduceat(overlap[rows], np.flatnonzero(opens))
+    return np.add.reduceat(worked[rows], np.flatnonzero(opens))
 
 
-def _backlog(arrivals: Ints, completions: Ints, window: Span, horizon_ns: int | None) -> Evidence:
+def _backlog(arrivals: Times, completions: Times, window: Span, horizon_ns: int | None) -> Evidence:
     """What the last arrival left behind, and how long it took to drain (None if it never did)."""
-    unfinished = len(arrivals) - len(completions)
-    drain = max(int(completions[-1]) - window.end_ns, 0) if not unfinished else None
-    at_end = len(arrivals) - int(np.searchsorted(completions, window.end_ns, "right"))
+    unfinished = arrivals.count - completions.count
+    drain = max(completions.last - window.end_ns, 0) if not unfinished else None
+    at_end = arrivals.count - int(completions.until(window.end_ns))
     return {
         "outstanding_at_last_arrival": at_end,
         "drain_s": None if drain is None else drain / SECOND,

@@ -7,47 +7,25 @@ not report is grouped: `requests`, `kv`, `batches`, `slo`, `saturation`, `notes`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from llmsim.errors import ConfigError
-from llmsim.metrics.attainment import slo_report
-from llmsim.metrics.latency import Definitions, check_definitions, elapsed_ns, itl_samples, tpot_ns, ttft_ns
+from llmsim.metrics.latency import Definitions
+from llmsim.metrics.load import EVERYTHING
 from llmsim.metrics.plain import plain
-from llmsim.metrics.quantiles import Floats, Ints, ones, weighted_mean, weighted_percentiles, weighted_std
-from llmsim.metrics.saturation import saturation, unseen
+from llmsim.metrics.samples import EXACT_VALUES, RELATIVE_ERROR, Sample
+from llmsim.metrics.saturation import judge, unseen
 from llmsim.metrics.slo import Slo, TbtRule
-from llmsim.metrics.timeline import Mask, Timeline, ints
-from llmsim.metrics.usage import Span, batch_stats, kv_stats
+from llmsim.metrics.tally import LATENCIES, Tally, TallyOptions
+from llmsim.metrics.timeline import Timeline, ints
+from llmsim.metrics.usage import Span
 from llmsim.units import MILLISECOND, SECOND, to_ns
 
 PERCENTILES = (0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
 """Percentiles of every latency; those of the vLLM benchmark record, and the median under its other name."""
 
 Summary = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """The tables of a run and what of them is measured."""
-
-    requests: pd.DataFrame
-    timeline: Timeline
-    span: Span
-    measured: Mask  # (requests,): arrived after the warm-up
-    finished: Mask  # (requests,)
-    definitions: Definitions
-
-    @classmethod
-    def of(
-        cls, requests: pd.DataFrame, timeline: Timeline, span: Span, warmup_s: float, definitions: Definitions
-    ) -> _Run:
-        measured = ints(requests, "arrival_ns") >= to_ns(warmup_s)
-        finished = (requests["status"] == "finished").to_numpy(dtype=bool)
-        return cls(requests, timeline, span, measured, finished, definitions)
 
 
 def summarize(
@@ -77,28 +55,40 @@ def summarize(
     `first_token_at_prefill_end` matters to the 'slai' definitions only; None: judged from the tables.
     Raises ConfigError for unknown definitions, percentiles outside 0-100, or replicas < 1.
     """
-    check_definitions(definitions)
-    _check(percentiles, replicas)
-    ended_ns = to_ns(horizon_s) or int(ints(iterations, "end_ns").max(initial=0))
-    span = _span(requests, to_ns(warmup_s), ended_ns, replicas)
-    run = _Run.of(requests, Timeline.of(requests, iterations, token_ranges), span, warmup_s, definitions)
-    overlap = span.overlap(iterations)
-    attained = slo_report(
-        requests, run.timeline, run.measured, span, slo, definitions, tbt_rule, first_token_at_prefill_end
+    options = TallyOptions(
+        definitions=definitions,
+        slo=slo,
+        tbt_rule=tbt_rule,
+        warmup_s=warmup_s,
+        kv_num_blocks=kv_num_blocks,
+        replicas=replicas,
+        percentiles=tuple(percentiles),
+        first_token_at_prefill_end=first_token_at_prefill_end,
     )
+    ended_ns = to_ns(horizon_s) or int(ints(iterations, "end_ns").max(initial=0))
+    tally = Tally(options, _span(requests, to_ns(warmup_s), ended_ns, replicas), limit=EVERYTHING)
+    tally.add(requests, Timeline.of(requests, iterations, token_ranges), iterations)
+    return summary_of(tally, horizon_s=horizon_s, block_size=block_size, closed_loop=closed_loop)
+
+
+def summary_of(
+    tally: Tally, *, horizon_s: float = 0, block_size: int | None = None, closed_loop: bool = False
+) -> Summary:
+    """The summary of a run whose tables went into `tally`, arguments as in `summarize`."""
+    options, attained = tally.options, tally.attainment.report(tally.span)
     cut = to_ns(horizon_s) if horizon_s else None
-    verdict = saturation(requests, iterations, replicas=replicas, closed_loop=closed_loop, horizon_ns=cut)
-    summary: Summary = {"definitions": definitions}
-    summary |= _rates(run, attained)
-    summary |= _latencies(run, percentiles, first_token_at_prefill_end)
+    verdict = judge(tally.load, replicas=options.replicas, closed_loop=closed_loop, horizon_ns=cut)
+    summary: Summary = {"definitions": options.definitions}
+    summary |= _rates(tally, attained)
+    summary |= _latencies(tally)
     summary |= {
-        "requests": _counts(run, warmup_s, horizon_s),
-        "preemptions": int(ints(requests, "preemptions").sum()),
-        "kv": kv_stats(iterations, overlap, span, kv_num_blocks, block_size),
-        "batches": batch_stats(iterations, overlap, span),
+        "requests": _counts(tally, horizon_s),
+        "preemptions": tally.counts["preemptions"],
+        "kv": tally.usage.kv(block_size),
+        "batches": tally.usage.batches(),
         "slo": attained,
         "saturation": verdict.as_dict(),
-        "notes": _notes(run, warmup_s, horizon_s),
+        "notes": _notes(tally, horizon_s),
     }
     return {key: plain(value) for key, value in summary.items()}
 
@@ -118,28 +108,20 @@ def summarize_measured(
     So there is no `kv`, `batches` or `preemptions`, and no verdict on the load. `token_times` as Timeline.of_times
     takes it; `ended_ns` is when the run ended, if that cut requests off. Raises ConfigError as `summarize` does.
     """
-    _check(percentiles, replicas=1)
-    span = _span(requests, to_ns(warmup_s), ended_ns, replicas=1)
-    run = _Run.of(requests, Timeline.of_times(requests, token_times), span, warmup_s, "vllm")
-    attained = slo_report(requests, run.timeline, run.measured, span, slo)
+    options = TallyOptions(slo=slo, warmup_s=warmup_s, percentiles=tuple(percentiles))
+    tally = Tally(options, _span(requests, to_ns(warmup_s), ended_ns, replicas=1), limit=EVERYTHING)
+    tally.add_requests(requests, Timeline.of_times(requests, token_times))
+    attained = tally.attainment.report(tally.span)
     summary: Summary = {"definitions": "vllm"}
-    summary |= _rates(run, attained)
-    summary |= _latencies(run, percentiles, None)
+    summary |= _rates(tally, attained)
+    summary |= _latencies(tally)
     summary |= {
-        "requests": _counts(run, warmup_s, 0),
+        "requests": _counts(tally, 0),
         "slo": attained,
         "saturation": unseen(closed_loop).as_dict(),
-        "notes": _notes(run, warmup_s, 0),
+        "notes": _notes(tally, 0),
     }
     return {key: plain(value) for key, value in summary.items()}
-
-
-def _check(percentiles: Sequence[float], replicas: int) -> None:
-    wrong = [p for p in percentiles if not 0 <= p <= 100]
-    if wrong:
-        raise ConfigError(f"percentiles must be from 0 to 100 but got {wrong[0]}")
-    if replicas < 1:
-        raise ConfigError(f"replicas must be at least 1 but got {replicas}")
 
 
 def _span(requests: pd.DataFrame, warmup_ns: int, ended_ns: int, replicas: int) -> Span:
@@ -152,104 +134,89 @@ def _span(requests: pd.DataFrame, warmup_ns: int, ended_ns: int, replicas: int) 
     return Span(start, max(start, end), replicas)
 
 
-def _status(run: _Run, status: str) -> int:
-    return int((run.requests["status"] == status).sum())
-
-
-def _rates(run: _Run, attained: dict[str, Any] | None) -> Summary:
+def _rates(tally: Tally, attained: dict[str, Any] | None) -> Summary:
     """Counts of the whole run, and rates of what completed in the span, under vLLM's names."""
-    requests, span = run.requests, run.span
-    seconds = span.length_ns / SECOND
-    inside = run.finished & (ints(requests, "finish_ns") >= span.start_ns)
-    prompt = int(ints(requests, "prompt_tokens")[inside].sum())
-    output = int(ints(requests, "generated")[inside].sum())
-    sent, completed = len(requests), int(run.finished.sum())
-    unfinished, rejected = _status(run, "unfinished"), _status(run, "rejected")
+    counts, seconds = tally.counts, tally.span.length_ns / SECOND
+    prompt, output = counts["prompt_tokens_inside"], counts["output_tokens_inside"]
 
     def rate(count: int) -> float | None:
         return count / seconds if seconds else None
 
     return {
-        "sent": sent,
-        "completed": completed,
-        "unfinished": unfinished,
-        "rejected": rejected,
-        "failed": sent - completed - unfinished - rejected,
+        "sent": counts["sent"],
+        "completed": counts["finished"],
+        "unfinished": counts["unfinished"],
+        "rejected": counts["rejected"],
+        "failed": counts["sent"] - counts["finished"] - counts["unfinished"] - counts["rejected"],
         "duration_s": seconds,
         "total_input_tokens": prompt,
         "total_output_tokens": output,
-        "request_throughput": rate(int(inside.sum())),
+        "request_throughput": rate(counts["finished_inside"]),
         "request_goodput": None if attained is None else attained["request_goodput"],
         "output_throughput": rate(output),
         "total_token_throughput": rate(prompt + output),
     }
 
 
-def _latencies(run: _Run, percentiles: Sequence[float], first_token_at_prefill_end: bool | None) -> Summary:
+def _latencies(tally: Tally) -> Summary:
     """mean_, median_, std_ and pXX_ of each latency, in ms, over the finished requests of the measurement."""
-    requests, keep = run.requests, run.measured & run.finished
-
-    def of_requests(name: str, values: Floats) -> Summary:
-        sample = values[keep & ~np.isnan(values)]
-        return _statistics(name, sample, ones(sample), percentiles)
-
-    gaps, weights = itl_samples(requests, run.timeline, run.measured, run.definitions, first_token_at_prefill_end)
-    return (
-        of_requests("ttft", ttft_ns(requests, run.definitions))
-        | of_requests("tpot", tpot_ns(requests))
-        | _statistics("itl", gaps, weights, percentiles)
-        | of_requests("e2el", elapsed_ns(requests, "finish_ns"))
-        | of_requests("queue", elapsed_ns(requests, "first_scheduled_ns"))
-    )
+    summary: Summary = {}
+    for name in LATENCIES:
+        summary |= _statistics(name, tally.latencies[name], tally.options.percentiles)
+    return summary
 
 
-def _statistics(name: str, values: Floats | Ints, weights: Ints, percentiles: Sequence[float]) -> Summary:
-    points = weighted_percentiles(values, weights, [50, *percentiles]) / MILLISECOND
+def _statistics(name: str, sample: Sample, percentiles: Sequence[float]) -> Summary:
+    points = sample.percentiles([50, *percentiles]) / MILLISECOND
     out: Summary = {
-        f"mean_{name}_ms": weighted_mean(values, weights) / MILLISECOND,
+        f"mean_{name}_ms": sample.mean() / MILLISECOND,
         f"median_{name}_ms": float(points[0]),
-        f"std_{name}_ms": weighted_std(values, weights) / MILLISECOND,
+        f"std_{name}_ms": sample.std() / MILLISECOND,
     }
     # vLLM writes p99 and p99.9: whole percentiles without a decimal point, which is what :g does.
     return out | {f"p{p:g}_{name}_ms": float(point) for p, point in zip(percentiles, points[1:], strict=True)}
 
 
-def _counts(run: _Run, warmup_s: float, horizon_s: float) -> Summary:
+def _counts(tally: Tally, horizon_s: float) -> Summary:
     """Which requests the latencies are of, and which were left out and why."""
-    generated = ints(run.requests, "generated")
-    known = "preemptions" in run.requests  # a client does not see them
-    preempted = {"preempted_requests": int((ints(run.requests, "preemptions") > 0).sum())} if known else {}
+    counts = tally.counts
+    known = "preempted_requests" in counts  # a client does not see them
+    preempted = {"preempted_requests": counts["preempted_requests"]} if known else {}
     return {
-        "measured": int((run.measured & run.finished).sum()),
-        "censored": int((run.measured & ~run.finished).sum()),
-        "warmup_excluded": int((~run.measured).sum()),
-        "warmup_s": warmup_s,
+        "measured": counts["measured_finished"],
+        "censored": counts["measured"] - counts["measured_finished"],
+        "warmup_excluded": counts["sent"] - counts["measured"],
+        "warmup_s": tally.options.warmup_s,
         "horizon_s": horizon_s or None,
         **preempted,
-        "output_tokens_of_unfinished": int(generated[~run.finished].sum()),
+        "output_tokens_of_unfinished": counts["output_tokens_of_unfinished"],
     }
 
 
-def _notes(run: _Run, warmup_s: float, horizon_s: float) -> list[str]:
+def _notes(tally: Tally, horizon_s: float) -> list[str]:
     """What a reader of the numbers must know, in words."""
-    notes = []
-    unfinished, rejected = _status(run, "unfinished"), _status(run, "rejected")
-    if unfinished:
+    notes, counts = [], tally.counts
+    if unfinished := counts["unfinished"]:
         cut = f"the horizon of {horizon_s:g} s" if horizon_s else "the end of the run"
         notes.append(
-            f"{unfinished} of {len(run.requests)} requests were unfinished at {cut}. Latencies are of "
+            f"{unfinished} of {counts['sent']} requests were unfinished at {cut}. Latencies are of "
             "finished requests only, so they are optimistic; attainment counts the unfinished as missed."
         )
-    if rejected:
+    if rejected := counts["rejected"]:
         notes.append(f"{rejected} requests were rejected; they are in no latency, and missed in attainment.")
-    if not run.measured.all():
+    if before := counts["sent"] - counts["measured"]:
         notes.append(
-            f"{int((~run.measured).sum())} requests that arrived before {warmup_s:g} s (warm-up) are in no "
+            f"{before} requests that arrived before {tally.options.warmup_s:g} s (warm-up) are in no "
             "latency; rates are of what completed after it."
         )
-    if run.definitions == "slai":
+    if tally.options.definitions == "slai":
         notes.append(
             "TTFT is the end of the prompt; ITL holds the papers' TBT samples, with their zeros and those of "
             "unfinished requests."
+        )
+    if estimated := [name for name in LATENCIES if not tally.latencies[name].exact]:
+        notes.append(
+            f"Percentiles of {', '.join(estimated)} are within {RELATIVE_ERROR:.1%} of their values: more than "
+            f"{EXACT_VALUES:,} different ones came, which a sketch keeps (DDSketch)."
         )
     return notes

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmsim.metrics.quantiles import Floats, Ints, weighted_percentiles
+from llmsim.metrics.quantiles import Floats, Ints
+from llmsim.metrics.samples import Sample
 from llmsim.metrics.timeline import ints
 from llmsim.units import MILLISECOND
 
@@ -37,72 +38,93 @@ class Span:
         return overlap
 
 
-def busy_shares(iterations: pd.DataFrame, overlap_ns: Ints, span: Span) -> list[float]:
+def busy_shares(replica: Ints, overlap_ns: Ints, span: Span) -> list[float]:
     """Share of the span in which each replica ran a batch, length `span.replicas`, 0 for an empty span."""
-    worked = np.bincount(ints(iterations, "replica"), weights=overlap_ns, minlength=span.replicas)
+    worked = np.bincount(replica, weights=overlap_ns, minlength=span.replicas)
     return [float(ns) / span.length_ns if span.length_ns else 0.0 for ns in worked]
 
 
-def kv_stats(
-    iterations: pd.DataFrame,
-    overlap_ns: Ints,
-    span: Span,
-    num_blocks: int | Sequence[int] | None,
-    block_size: int | None,
-) -> dict[str, Any]:
-    """KV use of a replica: time-weighted mean and p99, and the maximum, in blocks and shares of `num_blocks`.
+class Usage:
+    """Iterations added up, a stretch of the log at a time, in any order; `span` is what of the clock counts.
 
-    `num_blocks` is one number, or one for each replica. An idle replica holds nothing, so idle time counts as
-    zero. Shares are None without `num_blocks`.
+    `num_blocks` of a replica's KV cache is one number, or one for each replica; shares are None without it.
     """
-    used = ints(iterations, "kv_used_blocks")
-    sizes = [num_blocks] if isinstance(num_blocks, int) else list(num_blocks or ())
-    stats: dict[str, Any] = {
-        "num_blocks": sizes if len(set(sizes)) > 1 else sizes[0] if sizes else None,
-        "block_size": block_size,
-    }
-    mean, _, peak = _over_time(used, overlap_ns, span)
-    stats |= {"mean_used_blocks": mean, "max_used_blocks": int(peak)}
-    shares: tuple[float | None, float | None, float | None] = (None, None, None)
-    if sizes:
-        of_replica = np.broadcast_to(np.asarray(sizes, dtype=np.float64), span.replicas)
-        shares = _over_time(used / of_replica[ints(iterations, "replica")], overlap_ns, span)
-    return stats | dict(zip(("mean_share", "p99_share", "max_share"), shares, strict=True))
 
+    def __init__(self, span: Span, num_blocks: int | Sequence[int] | None) -> None:
+        self.span = span
+        self.sizes = [num_blocks] if isinstance(num_blocks, int) else list(num_blocks or ())
+        self._of_replica = (
+            np.broadcast_to(np.asarray(self.sizes, dtype=np.float64), span.replicas) if self.sizes else None
+        )
+        self._worked: Floats = np.zeros(span.replicas)  # ns, exact as float up to 104 days a replica
+        self._blocks, self._shares, self._waiting = Sample(), Sample(), Sample()  # weights: ns
+        self._count = self._prefill = self._decodes = self._lasted = self._longest = self._running = 0
 
-def _over_time(used: Floats | Ints, overlap_ns: Ints, span: Span) -> tuple[float | None, float | None, float]:
-    """Time-weighted mean, p99 and the maximum of what iterations held, the replicas' idle time counted as 0."""
-    idle = span.length_ns * span.replicas - int(overlap_ns.sum())
-    values, weights = np.append(used, 0), np.append(overlap_ns, max(idle, 0))
-    total = int(weights.sum())
-    mean = float((values * weights.astype(np.float64)).sum()) / total if total else None
-    p99 = float(weighted_percentiles(values, weights, [99])[0]) if total else None
-    return mean, p99, float(used[overlap_ns > 0].max(initial=0))
+    def add(self, iterations: pd.DataFrame) -> None:
+        """Rows of the iteration table that were not added before."""
+        overlap = self.span.overlap(iterations)
+        inside = overlap > 0
+        replica, used = ints(iterations, "replica")[inside], ints(iterations, "kv_used_blocks")[inside]
+        weights = overlap[inside]
+        worked = np.bincount(replica, weights=weights, minlength=len(self._worked)).astype(np.float64)
+        worked[: len(self._worked)] += self._worked
+        self._worked = worked
+        self._blocks.add(used, weights)
+        if self._of_replica is not None:
+            self._shares.add(used / self._of_replica[replica], weights)
+        self._waiting.add(ints(iterations, "waiting")[inside], weights)
+        self._count += int(inside.sum())
+        self._prefill += int(ints(iterations, "prefill_tokens")[inside].sum())
+        self._decodes += int(ints(iterations, "decode_tokens")[inside].sum())
+        lasted = (ints(iterations, "end_ns") - ints(iterations, "start_ns"))[inside]
+        self._lasted += int(lasted.sum())
+        self._longest = max(self._longest, int(lasted.max(initial=0)))
+        self._running = max(self._running, int(ints(iterations, "running")[inside].max(initial=0)))
 
+    def kv(self, block_size: int | None) -> dict[str, Any]:
+        """KV use of a replica: time-weighted mean and p99, and the maximum, in blocks and shares of the cache.
 
-def batch_stats(iterations: pd.DataFrame, overlap_ns: Ints, span: Span) -> Stats:
-    """Iterations of the span: how many, how long, how full; means are per iteration."""
-    inside = overlap_ns > 0
-    count = int(inside.sum())
-    shares = busy_shares(iterations, overlap_ns, span)
+        An idle replica holds nothing, so idle time counts as zero.
+        """
+        size: int | list[int] | None = self.sizes if len(set(self.sizes)) > 1 else self.sizes[0] if self.sizes else None
+        mean, _, peak = self._over_time(self._blocks)
+        stats = {"num_blocks": size, "block_size": block_size, "mean_used_blocks": mean, "max_used_blocks": int(peak)}
+        shares = self._over_time(self._shares) if self.sizes else (None, None, None)
+        return stats | dict(zip(("mean_share", "p99_share", "max_share"), shares, strict=True))
 
-    def mean(values: Ints) -> float | None:
-        return float(values[inside].sum()) / count if count else None
+    def batches(self) -> Stats:
+        """Iterations of the span: how many, how long, how full; means are per iteration."""
+        count, total = self._count, self.span.length_ns * self.span.replicas
+        shares = [float(ns) / self.span.length_ns if self.span.length_ns else 0.0 for ns in self._worked]
+        waiting, weights = self._waiting.exact_part()
+        queued = float((waiting * weights.astype(np.float64)).sum())
 
-    prefill, decodes = ints(iterations, "prefill_tokens"), ints(iterations, "decode_tokens")
-    lasted = (ints(iterations, "end_ns") - ints(iterations, "start_ns"))[inside]
-    mean_ns = mean(ints(iterations, "end_ns") - ints(iterations, "start_ns"))
-    queued = float((ints(iterations, "waiting") * overlap_ns.astype(np.float64)).sum())
-    total = span.length_ns * span.replicas
-    return {
-        "iterations": count,
-        "mean_batch_ms": None if mean_ns is None else mean_ns / MILLISECOND,
-        "max_batch_ms": float(lasted.max()) / MILLISECOND if count else None,
-        "mean_tokens": mean(prefill + decodes),
-        "mean_prefill_tokens": mean(prefill),
-        "mean_decode_seqs": mean(decodes),
-        "max_running": int(ints(iterations, "running")[inside].max(initial=0)),
-        "mean_waiting": queued / total if total else None,
-        "busy_share": sum(shares) / len(shares) if shares else None,
-        "max_replica_busy_share": max(shares, default=None),
-    }
+        def mean(summed: int) -> float | None:
+            return float(summed) / count if count else None
+
+        mean_ns = mean(self._lasted)
+        return {
+            "iterations": count,
+            "mean_batch_ms": None if mean_ns is None else mean_ns / MILLISECOND,
+            "max_batch_ms": float(self._longest) / MILLISECOND if count else None,
+            "mean_tokens": mean(self._prefill + self._decodes),
+            "mean_prefill_tokens": mean(self._prefill),
+            "mean_decode_seqs": mean(self._decodes),
+            "max_running": self._running,
+            "mean_waiting": queued / total if total else None,
+            "busy_share": sum(shares) / len(shares) if shares else None,
+            "max_replica_busy_share": max(shares, default=None),
+        }
+
+    def _over_time(self, held: Sample) -> tuple[float | None, float | None, float]:
+        """Time-weighted mean, p99 and the maximum of what iterations held, the replicas' idle time counted as 0."""
+        values, weights = held.exact_part()
+        peak = float(values.max(initial=0))
+        idle = self.span.length_ns * self.span.replicas - int(weights.sum())
+        whole = Sample.of(np.append(values, 0), np.append(weights, max(idle, 0)))
+        values, weights = whole.exact_part()
+        total = int(weights.sum())
+        if not total:
+            return None, None, peak
+        mean = float((values * weights.astype(np.float64)).sum()) / total
+        return mean, float(whole.percentiles([99])[0]), peak
