@@ -22,6 +22,13 @@ class CostModel(ABC):
     macro-step ends at the same nanosecond as its iterations would one by one.
     """
 
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        """A class that prices in its own way does not inherit the short way of another class to `growth`."""
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "growth" not in own and not own.keys().isdisjoint(("seconds", "femtoseconds", "decode_slope")):
+            cls.growth = CostModel.growth  # type: ignore[method-assign]
+
     @abstractmethod
     def seconds(self, work: Work) -> float:
         """Seconds one iteration of `work` takes; must be positive."""
@@ -39,6 +46,19 @@ class CostModel(ABC):
         A line may end: `linear_iterations` says when.
         """
         return None
+
+    def growth(self, work: Work) -> int | None:
+        """Femtoseconds by which every repetition of `work` costs more than the one before it (`Work.repeated`).
+
+        None where the price is no line. As long as `linear_iterations` says; follows from the price and
+        `decode_slope`, so only a model that knows a shorter way overrides it.
+        """
+        slope = self.decode_slope(work)
+        if slope is None or slope < 0:
+            return None
+        if work.prefill_seqs:
+            return self.femtoseconds(work.repeated(1)) - self.femtoseconds(work)
+        return slope * work.decode_tokens
 
     def linear_iterations(self, work: Work) -> int:
         """How many repetitions of `work`, itself included, lie on the line of `decode_slope`; all, by default."""

@@ -85,6 +85,14 @@ class Linear(WholeFemtoseconds):
         """Femtoseconds per further decode-context token: the same for every batch."""
         return self._decode_context
 
+    def growth(self, work: Work) -> int:
+        """The context terms of what a repetition adds: a token a decode, and a chunk before the chunk."""
+        chunk = work.prefill_tokens
+        growth = self._decode_context * work.decode_tokens
+        if chunk:
+            growth += chunk * (self._prefill_context + self._prefill_attention * chunk)
+        return growth
+
 
 class Hinge(WholeFemtoseconds):
     """A floor that few tokens do not get below (the weights are read once), and a slope above it.
@@ -144,3 +152,11 @@ class Hinge(WholeFemtoseconds):
     def decode_slope(self, work: Work) -> int:
         """Femtoseconds per further decode-context token: contexts never lift a batch off its floor."""
         return self._decode_context
+
+    def growth(self, work: Work) -> int:
+        """The context terms of what a repetition adds: a token a decode, and a chunk before the chunk."""
+        chunk = work.prefill_tokens
+        growth = self._decode_context * work.decode_tokens
+        if chunk:
+            growth += chunk * (self._prefill_context + self._prefill_attention * chunk)
+        return growth

@@ -54,6 +54,10 @@ class Stratified(WholeFemtoseconds):
         stratum = bisect_left(self._limits, work.prefill_tokens + work.decode_tokens)
         return self._models[stratum].decode_slope(work)
 
+    def growth(self, work: Work) -> int | None:
+        """As in the stratum that holds the iteration's token count, which repetitions do not change."""
+        return self._models[bisect_left(self._limits, work.prefill_tokens + work.decode_tokens)].growth(work)
+
     def linear_iterations(self, work: Work) -> int:
         """As in the stratum that holds the iteration's token count, which repetitions do not change."""
         stratum = bisect_left(self._limits, work.prefill_tokens + work.decode_tokens)
@@ -118,3 +122,11 @@ class Tiled(WholeFemtoseconds):
     def decode_slope(self, work: Work) -> int:
         """Femtoseconds per further decode-context token: the same for every batch."""
         return self._decode_context
+
+    def growth(self, work: Work) -> int:
+        """The context terms of what a repetition adds: a token a decode, and a chunk before the chunk."""
+        chunk = work.prefill_tokens
+        growth = self._decode_context * work.decode_tokens
+        if chunk:
+            growth += chunk * (self._prefill_context + self._prefill_attention * chunk)
+        return growth

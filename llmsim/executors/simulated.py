@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from llmsim.batch import Batch, Work
     from llmsim.costs.base import CostModel
 
-LONGEST_RUN_FS = 1 << 61
-"""Cap on one macro-step (about 38 minutes of simulated time), so that its expansion fits 64-bit integers."""
+LONGEST_RUN_NS = (1 << 61) // FS_PER_NS
+"""Cap on one macro-step (about 38 minutes of simulated time), so that its expansion in femtoseconds fits 64-bit integers."""
 
 
 class Ramp(Sequence[int]):
@@ -52,10 +52,10 @@ class Ramp(Sequence[int]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[int]: ...
     def __getitem__(self, index: int | slice) -> int | Sequence[int]:
+        if index == -1:  # first, as the loop asks for nothing else
+            return self.end_ns
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(self.n))]
-        if index == -1:
-            return self.end_ns
         if index < 0:
             index += self.n
         if not 0 <= index < self.n:
@@ -104,7 +104,8 @@ class SimulatedExecutor(Executor):
 
     def execute(self, batch: Batch, start_ns: int, iterations: int) -> Sequence[int]:
         """As in Executor. Raises CalibrationError for a price below one nanosecond."""
-        price = self.cost.femtoseconds(batch) + self._overhead_fs
+        cost = self.cost
+        price = cost.femtoseconds(batch) + self._overhead_fs
         if price < FS_PER_NS:
             raise CalibrationError(
                 f"the cost model prices {batch_summary(batch)} at {price / FS_PER_SECOND} s; a batch must take at "
@@ -112,23 +113,19 @@ class SimulatedExecutor(Executor):
             )
         carry = self._carry_fs if start_ns == self._end_ns else 0
         if iterations > 1:
-            slope = self.cost.decode_slope(batch)
-            if slope is None or slope < 0:
+            growth = cost.growth(batch)
+            if growth is None:
                 return self._one_by_one(batch, start_ns, carry, iterations)
-            iterations = min(iterations, self.cost.linear_iterations(batch))
-            if batch.prefill_seqs:
-                growth = self.cost.femtoseconds(batch.repeated(1)) + self._overhead_fs - price
-            else:
-                growth = slope * batch.decode_tokens
-            return self._ramp(start_ns, carry, price, growth, iterations)
+            return self._ramp(start_ns, carry, price, growth, min(iterations, cost.linear_iterations(batch)))
         elapsed_ns, self._carry_fs = divmod(carry + price, FS_PER_NS)
         self._end_ns = end = start_ns + elapsed_ns
         return (end,)
 
     def _ramp(self, start_ns: int, carry: int, first: int, growth: int, n: int) -> Ramp:
-        while n > 1 and first * n + growth * (n * (n - 1) // 2) > LONGEST_RUN_FS:
-            n //= 2
         ramp = Ramp(start_ns, carry, first, growth, n)
+        while n > 1 and ramp.end_ns - start_ns > LONGEST_RUN_NS:
+            n //= 2
+            ramp = Ramp(start_ns, carry, first, growth, n)
         self._carry_fs, self._end_ns = ramp.carry_out, ramp.end_ns
         return ramp
 

@@ -106,6 +106,30 @@ def test_a_run_of_decodes_costs_its_closed_form(
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+@given(chunk=st.integers(0, 2000), past=st.integers(0, 10**5), decodes=st.integers(0, 700), nth=st.integers(0, 50))
+@settings(max_examples=50)
+def test_every_repetition_is_dearer_by_the_growth(
+    model: CostModel, chunk: int, past: int, decodes: int, nth: int
+) -> None:
+    pairs = chunk * past + chunk * (chunk + 1) // 2
+    work = Work(chunk, 1, past, pairs, decodes, decodes * 900) if chunk else Work(decode_tokens=decodes + 1)
+    assert model.growth(work) == model.femtoseconds(work.repeated(nth + 1)) - model.femtoseconds(work.repeated(nth))
+
+
+def test_a_model_derived_from_another_does_not_inherit_its_growth() -> None:
+    class Dearer(Linear):
+        def femtoseconds(self, work: Work) -> int:
+            return 3 * super().femtoseconds(work)
+
+        def decode_slope(self, work: Work) -> int:
+            return 3 * super().decode_slope(work)
+
+    work = Work(100, 1, 200, 25_050, 10, 900)
+    model = Dearer(constant=1e-3, per_decode_context=1e-7, per_prefill_attention=1e-10)
+    assert model.growth(work) == model.femtoseconds(work.repeated(1)) - model.femtoseconds(work) > 0
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 def test_prices_are_ints_and_seconds_are_their_quotient(model: CostModel) -> None:
     work = Work(300, 2, 4000, 700_000, 100, 90_000)
     price = model.femtoseconds(work)
