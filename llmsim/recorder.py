@@ -8,7 +8,7 @@ overrides are called.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
+from struct import Struct
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +40,9 @@ FIELDS = (
 """Columns of the log, one int64 each; `in_set` is 1 where the replica's DecodeSet advanced."""
 
 
-PACK_EVERY = 1 << 16
+ROW = Struct(f"{len(FIELDS)}q")
+"""A row as the bytes of its int64s: next to no time more than a tuple, and nothing to convert or collect later."""
+
 NO_GROWTH: tuple[int, ...] = ()
 
 
@@ -60,8 +62,7 @@ class Recorder:
 
     def __init__(self, observer: Observer | None = None) -> None:
         self.iterations = 0
-        self._rows: list[tuple[int, ...]] = []
-        self._packed: list[np.ndarray] = []
+        self._rows = bytearray()
         self._runs: list[tuple[Sequence[int], int, tuple[int, ...]]] = []
         """Per run: its ends, the step of its first iteration, the set's ring of block growth."""
         self._queued_ns: list[int] = []
@@ -85,28 +86,24 @@ class Recorder:
         """
         count = len(ends)
         decodes = batch.decodes
-        self._rows.append(
-            (
-                start_ns,
-                end_ns,
-                count,
-                batch.prefill_tokens,
-                batch.prefill_seqs,
-                batch.prefill_context,
-                batch.prefill_attention,
-                batch.decode_tokens,
-                batch.decode_context,
-                waiting,
-                scheduler.resident,
-                kv.num_blocks - kv.free_blocks,
-                len(batch.preempted),
-                decodes is not None,
-            )
+        self._rows += ROW.pack(
+            start_ns,
+            end_ns,
+            count,
+            batch.prefill_tokens,
+            batch.prefill_seqs,
+            batch.prefill_context,
+            batch.prefill_attention,
+            batch.decode_tokens,
+            batch.decode_context,
+            waiting,
+            scheduler.resident,
+            kv.num_blocks - kv.free_blocks,
+            len(batch.preempted),
+            decodes is not None,
         )
         if count > 1:
             self._runs.append((ends, decodes.step, decodes.ring()) if decodes is not None else (ends, 0, NO_GROWTH))
-        if len(self._rows) == PACK_EVERY:
-            self._pack()
         if self._on_batch is not None:
             self._on_batch(batch, start_ns, ends, scheduler, kv)
         self.iterations += count
@@ -117,16 +114,9 @@ class Recorder:
         self._queued_ns += arrivals_ns
         self._queued_in += [len(self._runs) - 1] * len(arrivals_ns)
 
-    def _pack(self) -> None:
-        """Move the rows into an array: appending tuples is fast, keeping them is not small."""
-        flat = np.fromiter(chain.from_iterable(self._rows), np.int64, len(self._rows) * len(FIELDS))
-        self._packed.append(flat.reshape(-1, len(FIELDS)))
-        self._rows.clear()
-
     def table(self) -> dict[str, np.ndarray]:
         """The log with one row an iteration: FIELDS but `iterations`, int64 arrays of equal length."""
-        self._pack()
-        rows = self._packed[0] if len(self._packed) == 1 else np.concatenate(self._packed)
+        rows = np.frombuffer(bytes(self._rows), np.int64).reshape(-1, len(FIELDS))  # bytes: a view of the bytearray would freeze it
         counts = rows[:, FIELDS.index("iterations")]
         columns = {
             name: np.repeat(np.ascontiguousarray(rows[:, at]), counts)
