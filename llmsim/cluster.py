@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from simpy.events import Event
 
 from llmsim.async_replica import AsyncReplica
 from llmsim.clock import Clock
 from llmsim.errors import CapacityError, StalledError
 from llmsim.replica import Replica
-from llmsim.request import NEVER
 from llmsim.routers.base import ReplicaView
 from llmsim.units import to_seconds
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from llmsim.request import Request
     from llmsim.routers.base import Router
     from llmsim.schedulers.base import Scheduler
+
+Ints = NDArray[np.int64]
 
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all), about every hundredth of the run."""
@@ -42,13 +45,14 @@ class Cluster:
         self.env = Clock()
         self.router = router
         self.replicas: list[Replica] = []
-        self.replica_of: dict[int, int] = {}
-        """Request id -> index of the replica it was sent to."""
+        self.in_flight: dict[int, Request] = {}
+        """Requests that were sent and neither answered nor rejected, by id, in the order of sending."""
         self._views: list[ReplicaView] = []
         self._done = 0
         self._total = 0
         self._closed = False
         self._progress: Progress | None = None
+        self._on_done: Callable[[Request], None] | None = None
         self._backlog: Iterator[Request] = iter(())
 
     def add_replica(
@@ -83,24 +87,37 @@ class Cluster:
         self.replicas.append(replica)
         return replica
 
+    @property
+    def unstreamed(self) -> list[int]:
+        """Indices of the replicas that deliver whole answers."""
+        return [i for i, replica in enumerate(self.replicas) if replica.scheduler.answers_together]
+
     def run(
         self,
-        requests: Sequence[Request],
+        requests: Iterable[Request],
         *,
+        total: int | None = None,
         max_concurrency: int | None = None,
         horizon_ns: int | None = None,
         progress: Progress | None = None,
+        on_done: Callable[[Request], None] | None = None,
     ) -> None:
         """Serve `requests` (sorted by arrival) to the end, or until `horizon_ns`.
+
+        A sequence is held against `refuse_hopeless` first. An iterator is drawn from as requests are sent; say how
+        many it has (`total`) and check them yourself. `on_done` is called for each request once it is answered or
+        rejected.
 
         With `max_concurrency` the loop is closed: that many are outstanding at any time, the next is sent when
         one is answered, and arrival_ns is set to the moment of sending. At the horizon no batch is formed and
         nothing is sent any more; iterations in flight complete. Raises CapacityError for a request that no
         replica could ever hold, StalledError if requests are left that nothing can serve.
         """
-        self._total, self._progress = len(requests), progress
-        for replica in self.replicas:
-            refuse_hopeless(requests, replica)
+        if isinstance(requests, Sequence):
+            total = len(requests)
+            self.refuse_hopeless(requests)
+        assert total is not None, "say how many requests an iterator has"
+        self._total, self._progress, self._on_done = total, progress, on_done
         if max_concurrency is None:
             self.env.process(self._arrivals(requests))
         else:
@@ -118,9 +135,25 @@ class Cluster:
             for request in list(replica.scheduler.decodes.members):
                 replica.scheduler.decodes.leave(request)  # makes its counters exact
         if horizon_ns is None:
-            self._refuse_leftovers(requests)
+            self._refuse_leftovers()
 
-    def _arrivals(self, requests: Sequence[Request]) -> Generator[Event, None, None]:
+    def refuse_hopeless(self, requests: Sequence[Request]) -> None:
+        """Raise CapacityError for a request that could not finish even alone in the cache of some replica."""
+        prompts = np.array([r.prompt_tokens for r in requests], dtype=np.int64)
+        outputs = np.array([r.output_tokens for r in requests], dtype=np.int64)
+        self.refuse_hopeless_lengths(prompts, outputs)
+
+    def refuse_hopeless_lengths(self, prompts: Ints, outputs: Ints, first_id: int = 0) -> None:
+        """The same of requests with ids from `first_id` on: prompt and output tokens, shapes (requests,)."""
+
+        def limits(replica: Replica) -> tuple[int, ...]:
+            policy = replica.scheduler
+            return policy.paged, policy.max_model_len, policy.longest_sequence, policy.kv.num_blocks
+
+        for replica in {limits(replica): replica for replica in self.replicas}.values():
+            refuse_hopeless(prompts, outputs, replica, first_id)
+
+    def _arrivals(self, requests: Iterable[Request]) -> Generator[Event, None, None]:
         env = self.env
         for request in requests:
             if request.arrival_ns > env.now:
@@ -131,11 +164,15 @@ class Cluster:
 
     def _send(self, request: Request) -> None:
         index = self.router.route(request, self._views, self.env.now) if len(self.replicas) > 1 else 0
-        self.replica_of[request.id] = index
+        request.replica = index
+        self.in_flight[request.id] = request
         self.replicas[index].submit(request)
 
     def _on_finish(self, request: Request) -> None:
         self._done += 1
+        del self.in_flight[request.id]
+        if self._on_done is not None:
+            self._on_done(request)
         if not request.rejected:
             self.router.answered(request)
         if self._progress is not None and self._done * 100 // self._total > (self._done - 1) * 100 // self._total:
@@ -152,17 +189,16 @@ class Cluster:
         for replica in self.replicas:
             replica.stop()
 
-    def _refuse_leftovers(self, requests: Sequence[Request]) -> None:
-        left = [r for r in requests if r.finish_ns == NEVER and not r.rejected]
-        if not left:
+    def _refuse_leftovers(self) -> None:
+        if not self.in_flight:
             for replica in self.replicas:
                 assert not replica.kv.used_blocks, f"{replica.kv.used_blocks} KV blocks leaked"
             return
-        stuck = left[0]
-        replica = self.replicas[self.replica_of.get(stuck.id, 0)]
+        stuck = next(iter(self.in_flight.values()))
+        replica = self.replicas[stuck.replica]
         kv, scheduler = replica.kv, replica.scheduler
         raise StalledError(
-            f"{len(left)} of {len(requests)} requests can never be served; the first is id {stuck.id} "
+            f"{self._total - self._done} of {self._total} requests can never be served; the first is id {stuck.id} "
             f"({stuck.prefill_tokens} tokens to prefill, needs {kv.blocks_for(stuck.prefill_tokens)} KV blocks; "
             f"{kv.free_blocks} of {kv.num_blocks} are free, {scheduler.reserve_blocks} are kept free at admission), at "
             f"{to_seconds(self.env.now):.3f} s: the scheduler formed no batch though nothing was running"
@@ -181,10 +217,11 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def refuse_hopeless(requests: Sequence[Request], replica: Replica) -> None:
+def refuse_hopeless(prompts: Ints, outputs: Ints, replica: Replica, first_id: int = 0) -> None:
     """Raise CapacityError for a request that could not finish even alone in this replica's cache.
 
-    It must fit with its whole output and what the policy keeps free (Scheduler.longest_sequence).
+    It must fit with its whole output and what the policy keeps free (Scheduler.longest_sequence). Prompt and output
+    tokens, shapes (requests,), of requests with ids from `first_id` on.
     """
     kv, scheduler = replica.kv, replica.scheduler
     if not scheduler.paged:
@@ -196,13 +233,13 @@ def refuse_hopeless(requests: Sequence[Request], replica: Replica) -> None:
             )
         return
     limit = scheduler.longest_sequence
-    for request in requests:
-        if request.prompt_tokens > scheduler.max_model_len:
-            continue  # the scheduler rejects it
-        if request.prompt_tokens + request.output_tokens > limit:
-            raise CapacityError(
-                f"request {request.id} grows to {request.prompt_tokens + request.output_tokens} tokens "
-                f"(prompt {request.prompt_tokens}, output {request.output_tokens}) but {kv.num_blocks} KV blocks of "
-                f"{kv.block_size} serve {limit} at most; raise engine.num_blocks, or drop or clip long requests "
-                "(workload.on_long)"
-            )
+    # Longer prompts than the model takes are rejected by the scheduler.
+    hopeless = (prompts <= scheduler.max_model_len) & (prompts + outputs > limit)
+    if hopeless.any():
+        at = int(np.argmax(hopeless))
+        raise CapacityError(
+            f"request {first_id + at} grows to {prompts[at] + outputs[at]} tokens "
+            f"(prompt {prompts[at]}, output {outputs[at]}) but {kv.num_blocks} KV blocks of "
+            f"{kv.block_size} serve {limit} at most; raise engine.num_blocks, or drop or clip long requests "
+            "(workload.on_long)"
+        )

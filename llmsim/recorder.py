@@ -114,9 +114,16 @@ class Recorder:
         self._queued_ns += arrivals_ns
         self._queued_in += [len(self._runs) - 1] * len(arrivals_ns)
 
+    def drain(self) -> dict[str, np.ndarray]:
+        """`table` of what was logged since the last call; it is forgotten here."""
+        columns = self.table()
+        self._rows, self._runs, self._queued_ns, self._queued_in = bytearray(), [], [], []
+        return columns
+
     def table(self) -> dict[str, np.ndarray]:
         """The log with one row an iteration: FIELDS but `iterations`, int64 arrays of equal length."""
-        rows = np.frombuffer(bytes(self._rows), np.int64).reshape(-1, len(FIELDS))  # bytes: a view of the bytearray would freeze it
+        # bytes: a view of the bytearray would keep it from growing.
+        rows = np.frombuffer(bytes(self._rows), np.int64).reshape(-1, len(FIELDS))
         counts = rows[:, FIELDS.index("iterations")]
         columns = {
             name: np.repeat(np.ascontiguousarray(rows[:, at]), counts)

@@ -52,6 +52,7 @@ class Request:
         "prompt_tokens",
         "rank",
         "rejected",
+        "replica",
         "slo",
         "slot_anchor",
         "slot_finish",
@@ -85,6 +86,8 @@ class Request:
         self.finish_ns = NEVER
         self.rejected = ""
         """Why a scheduler refused the request; empty if it did not."""
+        self.replica = -1
+        """Index of the replica it was sent to; -1 before that."""
         self.rank = 0
         """Place in its scheduler's own order, for the scheduler to use as it likes."""
         self.token_ranges: list[int] = []

@@ -19,7 +19,7 @@ from llmsim.kinds import Machine, kinds_of, simulated
 from llmsim.metrics import Definitions, parse_slo, request_metrics, summarize
 from llmsim.provenance import manifest
 from llmsim.results import Result
-from llmsim.tabulate import iteration_table, request_table, token_range_table
+from llmsim.tabulate import first_tokens, iteration_table, request_table, token_range_table
 from llmsim.traces.workload import build_workload
 from llmsim.units import to_ns
 
@@ -85,12 +85,11 @@ class Run:
 
     def tables(self) -> Tables:
         """The tables of the requests that were sent."""
-        replica_of = self.cluster.replica_of
-        sent = [r for r in self.requests if r.id in replica_of]
+        sent = [r for r in self.requests if r.replica >= 0]
         iterations = iteration_table([replica.recorder for replica in self.cluster.replicas])
-        ranges = token_range_table(sent, replica_of)
-        unstreamed = [i for i, replica in enumerate(self.cluster.replicas) if replica.scheduler.answers_together]
-        return Tables(request_table(sent, replica_of, iterations, ranges, unstreamed), iterations, ranges)
+        ranges = token_range_table(sent)
+        first = first_tokens(np.array([r.id for r in sent], dtype=np.int64), iterations, ranges)
+        return Tables(request_table(sent, first, self.cluster.unstreamed), iterations, ranges)
 
     def latencies(self, tables: Tables) -> pd.DataFrame:
         """Latencies and SLO verdict of every request, rows as in tables.requests."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -65,16 +65,16 @@ def no_iterations() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables of iterations and token ranges of a run whose batches nobody saw: all columns, no rows."""
     names = ("replica", "iteration", *(name for name in FIELDS if name != "iterations"))
     table = pd.DataFrame({name: np.zeros(0, dtype=np.int64) for name in names}).astype({"in_set": bool})
-    return table, token_range_table([], {})
+    return table, token_range_table([])
 
 
-def token_range_table(requests: Sequence[Request], replica_of: Mapping[int, int]) -> pd.DataFrame:
+def token_range_table(requests: Sequence[Request]) -> pd.DataFrame:
     """Which iterations emitted a token of which request: id, replica, first_iteration, last_iteration, in_set."""
     counts = np.array([len(r.token_ranges) // 2 for r in requests], dtype=np.int64)
     flat = np.array([x for r in requests for x in r.token_ranges], dtype=np.int64).reshape(-1, 2)
     in_set = flat[:, 0] >= 0
     ids = np.array([r.id for r in requests], dtype=np.int64)
-    replicas = np.array([replica_of[r.id] for r in requests], dtype=np.int64)
+    replicas = np.array([r.replica for r in requests], dtype=np.int64)
     return pd.DataFrame(
         {
             "id": np.repeat(ids, counts),
@@ -87,21 +87,17 @@ def token_range_table(requests: Sequence[Request], replica_of: Mapping[int, int]
 
 
 def request_table(
-    requests: Sequence[Request],
-    replica_of: Mapping[int, int],
-    iterations: pd.DataFrame,
-    ranges: pd.DataFrame,
-    unstreamed: Collection[int] = (),
+    requests: Sequence[Request], first_token_ns: np.ndarray, unstreamed: Collection[int] = ()
 ) -> pd.DataFrame:
-    """One row a request that was sent, sorted by id.
+    """One row a request that was sent, sorted by id; `first_token_ns` (requests,) is NEVER where none came.
 
     Replicas in `unstreamed` deliver whole answers: the first token of their requests comes with the last.
     """
     values = chain.from_iterable(map(attrgetter(*INT_FIELDS), requests))
     rows = np.fromiter(values, np.int64, len(requests) * len(INT_FIELDS)).reshape(-1, len(INT_FIELDS))
     columns: dict[str, object] = {name: rows[:, at].copy() for at, name in enumerate(INT_FIELDS)}
-    columns["replica"] = np.array([replica_of[r.id] for r in requests], dtype=np.int64)
-    columns["first_token_ns"] = first_token_ns(np.asarray(columns["id"]), iterations, ranges)
+    columns["replica"] = np.array([r.replica for r in requests], dtype=np.int64)
+    columns["first_token_ns"] = first_token_ns
     if unstreamed:
         whole = np.isin(np.asarray(columns["replica"]), list(unstreamed))
         columns["first_token_ns"] = np.where(whole, columns["finish_ns"], columns["first_token_ns"])  # type: ignore[call-overload]
@@ -116,7 +112,7 @@ def request_table(
     return table.sort_values("id", kind="stable", ignore_index=True)
 
 
-def first_token_ns(ids: np.ndarray, iterations: pd.DataFrame, ranges: pd.DataFrame) -> np.ndarray:
+def first_tokens(ids: np.ndarray, iterations: pd.DataFrame, ranges: pd.DataFrame) -> np.ndarray:
     """End of the iteration that emitted each request's first token, NEVER for none; shape (requests,)."""
     out = np.full(len(ids), NEVER, dtype=np.int64)
     if not len(ranges):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmsim.costs.base import CostModel
 
 LONGEST_RUN_NS = (1 << 61) // FS_PER_NS
-"""Cap on one macro-step (about 38 minutes of simulated time), so that its expansion in femtoseconds fits 64-bit integers."""
+"""Cap on one macro-step (about 38 minutes of simulated time): its expansion in femtoseconds fits 64-bit integers."""
 
 
 class Ramp(Sequence[int]):
