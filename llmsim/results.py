@@ -10,9 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +20,7 @@ import pandas as pd
 import yaml
 
 from llmsim.errors import ConfigError
+from llmsim.folders import NewFolder, slug
 from llmsim.metrics.timeline import Timeline
 from llmsim.tables import comparison_frame, result_html
 from llmsim.tabulate import no_iterations
@@ -32,33 +30,17 @@ MEASURED = ("requests", "token_times")
 CONFIG, META, SUMMARY = "config.resolved.yaml", "meta.json", "summary.json"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Result:
-    """One run. Tables and summary as docs/metrics.md describes them; `summary` is JSON-ready.
-
-    `manifest` says where the run comes from; its `config` (YAML text, or a mapping) is what was run. `token_times`
-    (id, time_ns) stands in for `iterations` and `token_ranges` where a server was measured: these are empty then.
-    """
+class Headline:
+    """What a run is called, what came out of it and where it comes from: `name`, `summary`, `manifest`."""
 
     name: str
-    requests: pd.DataFrame = field(repr=False)
-    iterations: pd.DataFrame = field(repr=False)
-    token_ranges: pd.DataFrame = field(repr=False)
-    summary: dict[str, Any] = field(repr=False)
-    manifest: dict[str, Any] = field(repr=False, default_factory=dict)
-    token_times: pd.DataFrame | None = field(repr=False, default=None)
+    summary: dict[str, Any]
+    manifest: dict[str, Any]
 
     @property
     def label(self) -> str:
         """What tells this run from the others of a comparison: its scheduler, else its name."""
         return str(self.summary.get("scheduler") or self.name)
-
-    @property
-    def timeline(self) -> Timeline:
-        """When each request's tokens came, simulated or measured. Raises ValueError if the tables contradict."""
-        if self.token_times is not None:
-            return Timeline.of_times(self.requests, self.token_times)
-        return Timeline.of(self.requests, self.iterations, self.token_ranges)
 
     def warnings(self) -> list[str]:
         """What a reader must know before trusting the numbers, one sentence each; empty if nothing."""
@@ -75,46 +57,66 @@ class Result:
             lines.append(beyond)
         return lines
 
+    def _folder_name(self, utc: datetime | None = None) -> str:
+        """`<utc>-<name>-<hash of label and config>`; None: now."""
+        stamp = (utc or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+        digest = hashlib.sha256(f"{self.label}\n{config_text(self.manifest)}".encode()).hexdigest()[:8]
+        return f"{stamp}-{slug(self.name)}-{digest}"
+
+    def _write_texts(self, folder: Path) -> None:
+        """The files of a run directory that hold no tables."""
+        meta = {"name": self.name} | self.manifest
+        meta.pop("config", None)
+        (folder / CONFIG).write_text(config_text(self.manifest), encoding="utf-8")
+        (folder / META).write_text(to_json(meta), encoding="utf-8")
+        (folder / SUMMARY).write_text(to_json(self.summary), encoding="utf-8")
+
+
+def config_text(manifest: Mapping[str, Any]) -> str:
+    """The config of a manifest as YAML."""
+    config = manifest.get("config", {})
+    if isinstance(config, str):
+        return config
+    return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Result(Headline):
+    """One run. Tables and summary as docs/metrics.md describes them; `summary` is JSON-ready.
+
+    `manifest` says where the run comes from; its `config` (YAML text, or a mapping) is what was run. `token_times`
+    (id, time_ns) stands in for `iterations` and `token_ranges` where a server was measured: these are empty then.
+    """
+
+    name: str
+    requests: pd.DataFrame = field(repr=False)
+    iterations: pd.DataFrame = field(repr=False)
+    token_ranges: pd.DataFrame = field(repr=False)
+    summary: dict[str, Any] = field(repr=False)
+    manifest: dict[str, Any] = field(repr=False, default_factory=dict)
+    token_times: pd.DataFrame | None = field(repr=False, default=None)
+
+    @property
+    def timeline(self) -> Timeline:
+        """When each request's tokens came, simulated or measured. Raises ValueError if the tables contradict."""
+        if self.token_times is not None:
+            return Timeline.of_times(self.requests, self.token_times)
+        return Timeline.of(self.requests, self.iterations, self.token_ranges)
+
     def save(self, out: str | Path, *, utc: datetime | None = None, files: Mapping[str, str] | None = None) -> Path:
         """Write a new run directory under `out` (made if need be) and return it; `utc` None means now.
 
         `files` are further texts to put into it, by name.
         Raises ConfigError if `out` is no directory. If the run's directory exists, a number is added.
         """
-        parent = Path(out)
-        if parent.exists() and not parent.is_dir():
-            raise ConfigError(f"{parent}: results are saved in a directory, but this is a file")
-        parent.mkdir(parents=True, exist_ok=True)
-        stamp = (utc or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-        wanted = f"{stamp}-{_slug(self.name)}-{self._digest()}"
-        draft = parent / f".{wanted}-{secrets.token_hex(4)}"
-        draft.mkdir()
-        try:
-            self._write(draft)
+        target = NewFolder(out, self._folder_name(utc))
+        with target as draft:
+            self._write_texts(draft)
+            for name in TABLES if self.token_times is None else MEASURED:
+                getattr(self, name).to_parquet(draft / f"{name}.parquet", index=False, compression="zstd")
             for name, text in (files or {}).items():
                 (draft / name).write_text(text, encoding="utf-8")
-            return _move(draft, parent, wanted)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-
-    def _config_text(self) -> str:
-        config = self.manifest.get("config", {})
-        if isinstance(config, str):
-            return config
-        return str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-
-    def _digest(self) -> str:
-        return hashlib.sha256(f"{self.label}\n{self._config_text()}".encode()).hexdigest()[:8]
-
-    def _write(self, folder: Path) -> None:
-        meta = {"name": self.name} | self.manifest
-        meta.pop("config", None)
-        (folder / CONFIG).write_text(self._config_text(), encoding="utf-8")
-        (folder / META).write_text(to_json(meta), encoding="utf-8")
-        (folder / SUMMARY).write_text(to_json(self.summary), encoding="utf-8")
-        for name in TABLES if self.token_times is None else MEASURED:
-            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
+        return target.path
 
     @classmethod
     def load(cls, folder: str | Path) -> Result:
@@ -126,12 +128,15 @@ class Result:
         if missing:
             raise ConfigError(f"{folder}: is no complete run directory, {', '.join(missing)} missing")
         meta = _read_json(folder / META)
+        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in tables}
+        if meta.get("streamed"):  # written as the run went on
+            frames = {name: in_order(name, table) for name, table in frames.items()}
         return cls(
             name=str(meta.pop("name", folder.name)),
             summary=_read_json(folder / SUMMARY),
             manifest={"config": (folder / CONFIG).read_text(encoding="utf-8"), **meta},
             **({} if tables is TABLES else dict(zip(TABLES[1:], no_iterations(), strict=True))),
-            **{name: pd.read_parquet(folder / f"{name}.parquet") for name in tables},
+            **frames,
         )
 
     @staticmethod
@@ -141,6 +146,12 @@ class Result:
 
     def _repr_html_(self) -> str:
         return result_html(self)
+
+
+def in_order(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """A table of TABLES as a run in memory has it: requests by id, iterations by replica and number."""
+    keys = ["replica", "iteration"] if name == "iterations" else ["id"]
+    return table.sort_values(keys, kind="stable", ignore_index=True)
 
 
 def beyond_calibration(results: Sequence[Result]) -> str:
@@ -180,22 +191,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must hold an object but holds {type(loaded).__name__}")
     return loaded
-
-
-def _slug(name: str) -> str:
-    """The name with nothing in it that a path could trip over."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "run"
-
-
-def _move(draft: Path, parent: Path, wanted: str) -> Path:
-    """Rename the finished directory to the first free name."""
-    attempt = 1
-    while True:
-        target = parent / (wanted if attempt == 1 else f"{wanted}-{attempt}")
-        if not target.exists():
-            try:
-                return draft.rename(target)
-            except OSError:
-                if not target.exists():  # not a race for the name: a real failure
-                    raise
-        attempt += 1

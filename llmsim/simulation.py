@@ -6,17 +6,16 @@ It reads the workload and the calibration, and writes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from llmsim import registry
-from llmsim.cluster import Cluster, Progress
-from llmsim.costs.ranges import check_ranges, outside_box
-from llmsim.kinds import Machine, kinds_of, simulated
-from llmsim.metrics import Definitions, parse_slo, request_metrics, summarize
+from llmsim.cluster import Progress
+from llmsim.kinds import Machine, simulated
+from llmsim.metrics import EVERYTHING, Tally, Timeline, request_metrics, span_of
+from llmsim.prepared import Prepared, Ranges, policies_label, scheduler_label
 from llmsim.provenance import manifest
 from llmsim.results import Result
 from llmsim.tabulate import first_tokens, iteration_table, request_table, token_range_table
@@ -25,9 +24,10 @@ from llmsim.units import to_ns
 
 if TYPE_CHECKING:
     from llmsim.config import RunSpec
-    from llmsim.costs.calibration import Calibration
     from llmsim.recorder import Observer
     from llmsim.traces.workload import Workload
+
+__all__ = ["Run", "Tables", "compare", "policies_label", "scheduler_label", "simulate"]
 
 
 class Tables(NamedTuple):
@@ -55,33 +55,15 @@ class Run:
         machine: Machine = simulated,
     ) -> None:
         self.spec = spec
-        self._machine = machine
-        self.given = scheduler
-        self.kinds = kinds_of(spec, scheduler)
-        longest = min(kind.max_model_len for kind in self.kinds)  # any replica must be able to take any prompt
-        self.workload = workload or build_workload(spec.workload, spec.seed, longest)
+        self._prepared = Prepared(spec, scheduler)
+        self.given, self.kinds = scheduler, self._prepared.kinds
+        self.workload = workload or build_workload(spec.workload, spec.seed, self._prepared.max_model_len)
         self.requests = self.workload.requests()
-        self.cluster = self._cluster(observer)
-
-    def _cluster(self, observer: Observer | None) -> Cluster:
-        spec = self.spec
-        router = registry.build("router", spec.cluster.router)
-        # A stream of its own: the spawn key is none that the workload's streams use.
-        stream = np.random.SeedSequence(spec.seed, spawn_key=(100,))
-        router.bind(spec.cluster.replicas, np.random.default_rng(stream))
-        cluster = Cluster(router)
-        for kind in self.kinds:
-            kind.add_to(cluster, spec, observer, self._machine)
-        return cluster
+        self.cluster = self._prepared.cluster(observer, machine)
 
     def serve(self, progress: Progress | None = None) -> None:
         """Run to the end, or to the horizon."""
-        self.cluster.run(
-            self.requests,
-            max_concurrency=self.workload.max_concurrency,
-            horizon_ns=None if self.spec.horizon_s is None else to_ns(self.spec.horizon_s),
-            progress=progress,
-        )
+        self._prepared.serve(self.cluster, self.requests, self.workload.max_concurrency, progress)
 
     def tables(self) -> Tables:
         """The tables of the requests that were sent."""
@@ -93,60 +75,19 @@ class Run:
 
     def latencies(self, tables: Tables) -> pd.DataFrame:
         """Latencies and SLO verdict of every request, rows as in tables.requests."""
-        slo = parse_slo(self.spec.slo) if self.spec.slo else None
-        return request_metrics(*tables, definitions=self._definitions, slo=slo).drop(columns="id")
-
-    @property
-    def _definitions(self) -> Definitions:
-        return "slai" if self.spec.definitions == "slai" else "vllm"
+        prepared = self._prepared
+        return request_metrics(*tables, definitions=prepared.definitions, slo=prepared.slo).drop(columns="id")
 
     def summary(self, tables: Tables) -> dict[str, Any]:
-        """Name and policy, every metric, and how far the calibration was stretched."""
-        spec = self.spec
-        summary: dict[str, Any] = {"name": spec.name, "scheduler": policies_label(spec, self.given), "seed": spec.seed}
-        summary |= summarize(
-            *tables,
-            definitions=self._definitions,
-            slo=parse_slo(spec.slo) if spec.slo else None,
-            warmup_s=spec.warmup_s,
-            horizon_s=spec.horizon_s or 0,
-            kv_num_blocks=[kind.num_blocks for kind in self.kinds for _ in range(kind.count)],
-            block_size=self.kinds[0].block_size if len({kind.block_size for kind in self.kinds}) == 1 else None,
-            replicas=spec.cluster.replicas,
-            closed_loop=self.workload.max_concurrency is not None,
-            first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
-        )
-        summary["requests"]["not_sent"] = len(self.requests) - len(tables.requests)
-        summary["requests"]["dropped_from_trace"] = dict(self.workload.dropped)
-        summary["requests"]["clipped"] = int(self.workload.description.get("clipped", 0))
-        if notes := unproven([kind.calibration for kind in self.kinds]):
-            summary["notes"] = notes
-        reports = self._range_reports(tables.iterations)
-        summary["calibration"] = reports[0]
-        if len(reports) > 1:
-            summary["calibrations"] = reports
-        return summary
-
-    def _range_reports(self, iterations: pd.DataFrame) -> list[dict[str, Any]]:
-        """One for each calibration of the cluster, over the iterations of its replicas."""
-        of_replica = [kind.calibration for kind in self.kinds for _ in range(kind.count)]
-        replica = iterations["replica"].to_numpy()
-        reports = []
-        for name in dict.fromkeys(calibration.name for calibration in of_replica):
-            members = [i for i, calibration in enumerate(of_replica) if calibration.name == name]
-            reports.append(range_report(of_replica[members[0]], iterations[np.isin(replica, members)]))
-        return reports
-
-
-def unproven(calibrations: Sequence[Calibration]) -> list[str]:
-    """A line if calibrations of an engine were never held against that engine."""
-    names = dict.fromkeys(c.name for c in calibrations if c.engine is not None and c.engine.checked is None)
-    if not names:
-        return []
-    return [
-        f"{', '.join(names)}: put together from times of single kernels, never held against a server; where two kinds "
-        "of kernel measurements exist they differ by up to 15 % (docs/real-servers.md tells how to check yours)"
-    ]
+        """Name and policy, every metric, and how far the calibrations were stretched."""
+        spec, prepared = self.spec, self._prepared
+        options = prepared.tally_options()
+        ended_ns = to_ns(spec.horizon_s or 0) or int(tables.iterations["end_ns"].max() if len(tables.iterations) else 0)
+        span = span_of(tables.requests, to_ns(spec.warmup_s), ended_ns, options.replicas)
+        tally, ranges = Tally(options, span, limit=EVERYTHING), Ranges(self.kinds)
+        tally.add(tables.requests, Timeline.of(*tables), tables.iterations)
+        ranges.add(tables.iterations)
+        return prepared.summary(tally, ranges, self.workload)
 
 
 def simulate(
@@ -183,33 +124,3 @@ def simulate(
 def compare(specs: Sequence[RunSpec], progress: Progress | None = None) -> list[Result]:
     """One result a spec; specs with the same workload and seed serve the very same requests."""
     return [simulate(spec, progress=progress) for spec in specs]
-
-
-def range_report(calibration: Calibration, iterations: pd.DataFrame) -> dict[str, Any]:
-    """How much of the run lay outside what the calibration was measured on: counts, shares, worst values."""
-    outside = outside_box(calibration.box, iterations)
-    return {
-        "name": calibration.name,
-        "iterations_outside_box": int(outside.sum()),
-        "share_outside_box": round(float(outside.mean()), 6) if len(outside) else 0.0,
-        "violations": [violation.as_dict() for violation in check_ranges(calibration.box, iterations)],
-        "unbounded": list(calibration.box.unbounded),
-    }
-
-
-def scheduler_label(scheduler: Any) -> str:
-    """The policy in one line, `name,option=value`; an object by its repr."""
-    if isinstance(scheduler, str):
-        return scheduler
-    if not isinstance(scheduler, Mapping):
-        return repr(scheduler)
-    options = [f"{key}={value}" for key, value in scheduler.items() if key != "name"]
-    return ",".join([str(scheduler["name"]), *options])
-
-
-def policies_label(spec: RunSpec, scheduler: Any = None) -> str:
-    """The policies of a run in one line: the one, or those of its groups in order; `scheduler` replaces them all."""
-    if scheduler is not None or not spec.cluster.groups:
-        return scheduler_label(scheduler or spec.scheduler)
-    each = (scheduler_label(group.scheduler or spec.scheduler) for group in spec.cluster.groups)
-    return " + ".join(dict.fromkeys(each))

@@ -14,7 +14,7 @@ import llmsim
 PACKAGE = Path(llmsim.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "_data" not in p.parts)
 LEVELS = [
-    {"units", "errors", "data", "intervals"},
+    {"units", "errors", "data", "intervals", "folders"},
     {"request", "strict", "models"},
     {"batch", "decodes", "kvcache"},
     {"schedulers", "costs"},
@@ -29,7 +29,8 @@ LEVELS = [
     {"calibration_text"},
     {"results", "testing"},
     {"kinds", "plots", "exports"},
-    {"simulation"},
+    {"prepared"},
+    {"simulation", "streaming"},
     {"sweep", "report", "fit_report", "validation"},
     {"validation_report"},
     {"capacity", "experiment", "client", "sweeps"},

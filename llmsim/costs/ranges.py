@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from llmsim.costs.box import Box, Range
+    from llmsim.costs.box import Box
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +52,88 @@ class RangeViolation:
         return asdict(self)
 
 
+@dataclass(slots=True)
+class _Side:
+    """What lay beyond one side of one range so far."""
+
+    iterations: int = 0
+    ns: int = 0
+    worst: int | None = None
+    first: tuple[int, int] | None = None
+
+
+class RangeTally:
+    """Iterations held against a box, a part of the table at a time, each iteration once."""
+
+    def __init__(self, box: Box) -> None:
+        self.box = box
+        self.iterations = 0
+        self.outside = 0
+        """Iterations that left any range."""
+        self._busy_ns = 0
+        self._sides = {(item.quantity, side): _Side() for item in box.ranges for side in ("below", "above")}
+
+    def add(self, iterations: pd.DataFrame) -> None:
+        """Further rows of the iteration table, sorted by replica and iteration."""
+        durations = (iterations["end_ns"] - iterations["start_ns"]).to_numpy()
+        self.iterations += len(iterations)
+        self._busy_ns += int(durations.sum())
+        anywhere = np.zeros(len(iterations), dtype=bool)
+        for item in self.box.ranges:
+            values = _column(iterations, item.quantity)
+            for side, mask in (("below", (values > 0) & (values < item.low)), ("above", values > item.high)):
+                if mask.any():
+                    anywhere |= mask
+                    self._add_side(self._sides[item.quantity, side], side, mask, values, durations, iterations)
+        self.outside += int(anywhere.sum())
+
+    @staticmethod
+    def _add_side(
+        seen: _Side,
+        side: str,
+        mask: NDArray[np.bool_],
+        values: NDArray[np.int64],
+        durations: NDArray[np.int64],
+        iterations: pd.DataFrame,
+    ) -> None:
+        seen.iterations += int(mask.sum())
+        seen.ns += int(durations[mask].sum())
+        farthest = max if side == "above" else min
+        worst = int(values[mask].max() if side == "above" else values[mask].min())
+        seen.worst = worst if seen.worst is None else farthest(seen.worst, worst)
+        at = int(mask.argmax())
+        first = int(iterations["replica"].iloc[at]), int(iterations["iteration"].iloc[at])
+        seen.first = first if seen.first is None else min(seen.first, first)
+
+    def violations(self) -> list[RangeViolation]:
+        """Every side of every range that iterations left, in the order of the box."""
+        found = []
+        for item in self.box.ranges:
+            for side in ("below", "above"):
+                seen = self._sides[item.quantity, side]
+                if seen.worst is None or seen.first is None:
+                    continue
+                violation = RangeViolation(
+                    quantity=item.quantity,
+                    low=item.low,
+                    high=item.high,
+                    side=side,
+                    iterations=seen.iterations,
+                    share_of_iterations=seen.iterations / self.iterations,
+                    share_of_time=seen.ns / self._busy_ns if self._busy_ns else 0.0,
+                    worst=seen.worst,
+                    replica=seen.first[0],
+                    iteration=seen.first[1],
+                )
+                found.append(violation)
+        return found
+
+
 def check_ranges(box: Box, iterations: pd.DataFrame) -> list[RangeViolation]:
     """Every side of every range of `box` that rows of the iteration table leave, in the order of the box."""
-    if iterations.empty:
-        return []
-    durations = (iterations["end_ns"] - iterations["start_ns"]).to_numpy()
-    found = []
-    for item in box.ranges:
-        values = _column(iterations, item.quantity)
-        below = (values > 0) & (values < item.low)
-        above = values > item.high
-        for side, mask in (("below", below), ("above", above)):
-            if mask.any():
-                found.append(_violation(item, side, mask, values, durations, iterations))
-    return found
+    tally = RangeTally(box)
+    tally.add(iterations)
+    return tally.violations()
 
 
 def outside_box(box: Box, iterations: pd.DataFrame) -> NDArray[np.bool_]:
@@ -85,29 +153,3 @@ def _column(iterations: pd.DataFrame, quantity: str) -> NDArray[np.int64]:
     for name in names:
         total += iterations[name].to_numpy(dtype=np.int64)
     return total
-
-
-def _violation(
-    item: Range,
-    side: str,
-    mask: NDArray[np.bool_],
-    values: NDArray[np.int64],
-    durations: NDArray[np.int64],
-    iterations: pd.DataFrame,
-) -> RangeViolation:
-    """The report of the iterations in `mask`, which holds at least one."""
-    busy = int(durations.sum())
-    first = int(mask.argmax())
-    worst = values[mask].max() if side == "above" else values[mask].min()
-    return RangeViolation(
-        quantity=item.quantity,
-        low=item.low,
-        high=item.high,
-        side=side,
-        iterations=int(mask.sum()),
-        share_of_iterations=float(mask.mean()),
-        share_of_time=float(durations[mask].sum() / busy) if busy else 0.0,
-        worst=int(worst),
-        replica=int(iterations["replica"].iloc[first]),
-        iteration=int(iterations["iteration"].iloc[first]),
-    )

@@ -12,17 +12,22 @@ from llmsim.metrics.latency import (
     tpot_s,
     ttft_s,
 )
+from llmsim.metrics.load import EVERYTHING
 from llmsim.metrics.per_request import metrics_on, request_metrics
 from llmsim.metrics.quantiles import weighted_mean, weighted_percentiles, weighted_std
 from llmsim.metrics.saturation import Verdict, saturation
 from llmsim.metrics.slo import Slo, TbtRule, has_target, parse_slo, slo_met
-from llmsim.metrics.summary import PERCENTILES, summarize, summarize_measured
+from llmsim.metrics.summary import PERCENTILES, span_of, summarize, summarize_measured
+from llmsim.metrics.tally import Tally, TallyOptions
 from llmsim.metrics.timeline import Timeline, longest_gaps, pooled_gaps
 
 __all__ = [
+    "EVERYTHING",
     "PERCENTILES",
     "Definitions",
     "Slo",
+    "Tally",
+    "TallyOptions",
     "TbtRule",
     "Timeline",
     "Verdict",
@@ -39,6 +44,7 @@ __all__ = [
     "request_metrics",
     "saturation",
     "slo_met",
+    "span_of",
     "summarize",
     "summarize_measured",
     "tpot_s",

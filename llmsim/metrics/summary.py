@@ -66,7 +66,7 @@ def summarize(
         first_token_at_prefill_end=first_token_at_prefill_end,
     )
     ended_ns = to_ns(horizon_s) or int(ints(iterations, "end_ns").max(initial=0))
-    tally = Tally(options, _span(requests, to_ns(warmup_s), ended_ns, replicas), limit=EVERYTHING)
+    tally = Tally(options, span_of(requests, to_ns(warmup_s), ended_ns, replicas), limit=EVERYTHING)
     tally.add(requests, Timeline.of(requests, iterations, token_ranges), iterations)
     return summary_of(tally, horizon_s=horizon_s, block_size=block_size, closed_loop=closed_loop)
 
@@ -109,7 +109,7 @@ def summarize_measured(
     takes it; `ended_ns` is when the run ended, if that cut requests off. Raises ConfigError as `summarize` does.
     """
     options = TallyOptions(slo=slo, warmup_s=warmup_s, percentiles=tuple(percentiles))
-    tally = Tally(options, _span(requests, to_ns(warmup_s), ended_ns, replicas=1), limit=EVERYTHING)
+    tally = Tally(options, span_of(requests, to_ns(warmup_s), ended_ns, replicas=1), limit=EVERYTHING)
     tally.add_requests(requests, Timeline.of_times(requests, token_times))
     attained = tally.attainment.report(tally.span)
     summary: Summary = {"definitions": "vllm"}
@@ -124,7 +124,7 @@ def summarize_measured(
     return {key: plain(value) for key, value in summary.items()}
 
 
-def _span(requests: pd.DataFrame, warmup_ns: int, ended_ns: int, replicas: int) -> Span:
+def span_of(requests: pd.DataFrame, warmup_ns: int, ended_ns: int, replicas: int) -> Span:
     """The measured stretch of the clock, as `summarize` describes it; `ended_ns`: what cut requests off."""
     arrivals = ints(requests, "arrival_ns")
     end = int(ints(requests, "finish_ns").max(initial=0))
