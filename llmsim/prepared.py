@@ -74,6 +74,11 @@ class Prepared:
         """Run-wide limits."""
         return parse_slo(self.spec.slo) if self.spec.slo else None
 
+    @property
+    def label(self) -> str:
+        """The policies in one line."""
+        return policies_label(self.spec, self.given)
+
     def tally_options(self, targets_expected: bool = False) -> TallyOptions:
         """What of this run is measured."""
         spec = self.spec
@@ -91,7 +96,7 @@ class Prepared:
     def summary(self, tally: Tally, ranges: Ranges, workload: Workload | WorkloadStream) -> dict[str, Any]:
         """Name and policy, every metric, and how far the calibrations were stretched."""
         spec = self.spec
-        summary: dict[str, Any] = {"name": spec.name, "scheduler": policies_label(spec, self.given), "seed": spec.seed}
+        summary: dict[str, Any] = {"name": spec.name, "scheduler": self.label, "seed": spec.seed}
         sizes = {kind.block_size for kind in self.kinds}
         summary |= summary_of(
             tally,

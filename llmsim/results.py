@@ -57,13 +57,13 @@ class Headline:
             lines.append(beyond)
         return lines
 
-    def _folder_name(self, utc: datetime | None = None) -> str:
+    def folder_name(self, utc: datetime | None = None) -> str:
         """`<utc>-<name>-<hash of label and config>`; None: now."""
         stamp = (utc or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
         digest = hashlib.sha256(f"{self.label}\n{config_text(self.manifest)}".encode()).hexdigest()[:8]
         return f"{stamp}-{slug(self.name)}-{digest}"
 
-    def _write_texts(self, folder: Path) -> None:
+    def write_texts(self, folder: Path) -> None:
         """The files of a run directory that hold no tables."""
         meta = {"name": self.name} | self.manifest
         meta.pop("config", None)
@@ -109,9 +109,9 @@ class Result(Headline):
         `files` are further texts to put into it, by name.
         Raises ConfigError if `out` is no directory. If the run's directory exists, a number is added.
         """
-        target = NewFolder(out, self._folder_name(utc))
+        target = NewFolder(out, self.folder_name(utc))
         with target as draft:
-            self._write_texts(draft)
+            self.write_texts(draft)
             for name in TABLES if self.token_times is None else MEASURED:
                 getattr(self, name).to_parquet(draft / f"{name}.parquet", index=False, compression="zstd")
             for name, text in (files or {}).items():

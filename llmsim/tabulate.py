@@ -50,13 +50,20 @@ LEADING = (
 
 def iteration_table(recorders: Sequence[Recorder]) -> pd.DataFrame:
     """One row an iteration, sorted by replica, then iteration."""
-    parts: dict[str, list[np.ndarray]] = {}
-    for replica, recorder in enumerate(recorders):
-        columns = recorder.table()
-        rows = len(columns["start_ns"])
-        for name, column in {"replica": np.full(rows, replica), "iteration": np.arange(rows), **columns}.items():
-            parts.setdefault(name, []).append(column)
-    whole = {name: column[0] if len(column) == 1 else np.concatenate(column) for name, column in parts.items()}
+    return stacked([replica_iterations(index, recorder.table()) for index, recorder in enumerate(recorders)])
+
+
+def replica_iterations(replica: int, columns: dict[str, np.ndarray], first: int = 0) -> dict[str, np.ndarray]:
+    """Columns of a recorder's table with the replica's index and the numbers of its iterations, from `first` on."""
+    rows = len(columns["start_ns"])
+    return {"replica": np.full(rows, replica), "iteration": np.arange(first, first + rows), **columns}
+
+
+def stacked(parts: Sequence[dict[str, np.ndarray]]) -> pd.DataFrame:
+    """The iteration table of the parts of several replicas, one below the other."""
+    whole = {
+        name: parts[0][name] if len(parts) == 1 else np.concatenate([part[name] for part in parts]) for name in parts[0]
+    }
     whole["in_set"] = whole["in_set"].astype(bool)
     return pd.DataFrame(whole, copy=False)  # columns stay the arrays they are: a copy costs as much as the log
 

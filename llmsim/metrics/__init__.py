@@ -16,7 +16,7 @@ from llmsim.metrics.load import EVERYTHING
 from llmsim.metrics.per_request import metrics_on, request_metrics
 from llmsim.metrics.quantiles import weighted_mean, weighted_percentiles, weighted_std
 from llmsim.metrics.saturation import Verdict, saturation
-from llmsim.metrics.slo import Slo, TbtRule, has_target, parse_slo, slo_met
+from llmsim.metrics.slo import Slo, TbtRule, has_limits, has_target, parse_slo, slo_met
 from llmsim.metrics.summary import PERCENTILES, span_of, summarize, summarize_measured
 from llmsim.metrics.tally import Tally, TallyOptions
 from llmsim.metrics.timeline import Timeline, longest_gaps, pooled_gaps
@@ -33,6 +33,7 @@ __all__ = [
     "Verdict",
     "bench_record",
     "e2el_s",
+    "has_limits",
     "has_target",
     "itl_samples",
     "longest_gaps",

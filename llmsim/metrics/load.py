@@ -148,8 +148,8 @@ class Load:
         self.busy = Busy(limit)
         self._early: list[tuple[Ints, Ints]] = []
 
-    def add(self, requests: pd.DataFrame, iterations: pd.DataFrame) -> None:
-        """Rows of both tables that were not added before. Rejected requests load nothing and are left out."""
+    def add_requests(self, requests: pd.DataFrame) -> None:
+        """Rows that were not added before. Rejected requests load nothing and are left out."""
         served = requests[(requests["status"] != "rejected").to_numpy(dtype=bool)]
         self.arrivals.add(ints(served, "arrival_ns"))
         self.starts.add(ints(served, "first_scheduled_ns"))
@@ -158,7 +158,6 @@ class Load:
         first = ids < self._limit
         lasted = np.where(finish == NEVER, NEVER, finish - ints(served, "first_scheduled_ns"))
         self._early.append((ids[first], lasted[first]))
-        self.busy.add(iterations)
 
     def early_latency_ns(self, unfinished_ns: int) -> int:
         """Median time from first batch to finish of the first tenth of the requests (those with the lowest ids):

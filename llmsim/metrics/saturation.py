@@ -75,7 +75,8 @@ def saturation(
 ) -> Verdict:
     """Judge a run by its request and iteration tables. Rejected requests load nothing and are left out."""
     load = Load(limit=EVERYTHING)
-    load.add(requests if "id" in requests else requests.assign(id=range(len(requests))), iterations)
+    load.add_requests(requests if "id" in requests else requests.assign(id=range(len(requests))))
+    load.busy.add(iterations)
     return judge(load, replicas=replicas, closed_loop=closed_loop, horizon_ns=horizon_ns)
 
 

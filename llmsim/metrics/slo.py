@@ -18,7 +18,7 @@ from llmsim.errors import ConfigError, did_you_mean
 from llmsim.metrics.latency import Definitions, elapsed_ns, tpot_ns, ttft_ns
 from llmsim.metrics.quantiles import Floats, Ints
 from llmsim.metrics.timeline import Mask
-from llmsim.request import NEVER
+from llmsim.request import NEVER, SloClass
 from llmsim.units import MILLISECOND, SECOND
 
 TbtRule = Literal["max", "mean"]
@@ -74,6 +74,13 @@ def _positive(word: str, text: str) -> float:
     if not 0 < limit < float("inf"):
         raise ConfigError(f"an SLO limit must be a positive number of milliseconds but got {word!r}")
     return limit
+
+
+def has_limits(classes: Iterable[SloClass], slo: Slo | None = None) -> bool:
+    """Whether any limit applies to requests of these classes."""
+    if slo is not None and slo.limits():
+        return True
+    return any(target is not None for c in classes for target in (c.ttft_s, c.tbt_s, c.ttlt_s))
 
 
 def has_target(requests: pd.DataFrame, slo: Slo | None = None) -> Mask:

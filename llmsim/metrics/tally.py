@@ -72,9 +72,13 @@ class Tally:
         self.counts: Counter[str] = Counter()
 
     def add(self, requests: pd.DataFrame, timeline: Timeline, iterations: pd.DataFrame) -> None:
-        """Requests that are done with and when their tokens came, and iterations, sorted by replica and time."""
+        """Both at once."""
         self.add_requests(requests, timeline)
-        self.load.add(requests, iterations)
+        self.add_iterations(iterations)
+
+    def add_iterations(self, iterations: pd.DataFrame) -> None:
+        """Further rows of the iteration table, sorted by replica and time, later than those before."""
+        self.load.busy.add(iterations)
         self.usage.add(iterations)
 
     def end(self, end_ns: int) -> None:
@@ -82,10 +86,11 @@ class Tally:
         self.span = self.usage.span = replace(self.span, end_ns=max(self.span.start_ns, end_ns))
 
     def add_requests(self, requests: pd.DataFrame, timeline: Timeline) -> None:
-        """The same where no iterations were seen."""
+        """Requests that are done with and when their tokens came."""
         measured = ints(requests, "arrival_ns") >= to_ns(self.options.warmup_s)
         finished = (requests["status"] == "finished").to_numpy(dtype=bool)
         self._count(requests, measured, finished)
+        self.load.add_requests(requests)
         self._add_latencies(requests, timeline, measured, finished)
         self.attainment.add(requests, timeline, measured)
 

@@ -77,14 +77,14 @@ class Workload:
     def __len__(self) -> int:
         return len(self.arrival_ns)
 
-    def requests(self) -> list[Request]:
-        """Fresh requests with ids 0, 1, ... in order of arrival."""
+    def requests(self, first_id: int = 0) -> list[Request]:
+        """Fresh requests with ids `first_id`, `first_id` + 1, ... in order of arrival."""
         classes = self.slo_classes
         columns = (self.arrival_ns, self.prompt_tokens, self.output_tokens, self.slo_index)
         rows = zip(*(column.tolist() for column in columns), strict=True)
         return [
             Request(i, arrival, prompt, output, classes[slo])
-            for i, (arrival, prompt, output, slo) in enumerate(rows)
+            for i, (arrival, prompt, output, slo) in enumerate(rows, first_id)
         ]
 
 

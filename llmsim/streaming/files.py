@@ -1,0 +1,40 @@
+"""Tables written to Parquet part by part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class TableFiles:
+    """A context that writes `<folder>/<name>.parquet`, a row group for each part it is given."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def write(self, name: str, part: pd.DataFrame) -> None:
+        """Append a part; all parts of a table have the columns and types of the first."""
+        writer = self._writers.get(name)
+        if writer is None:
+            table = pa.Table.from_pandas(part, preserve_index=False)
+            path = self._folder / f"{name}.parquet"
+            writer = self._writers[name] = pq.ParquetWriter(path, table.schema, compression="zstd")
+        elif len(part):
+            table = pa.Table.from_pandas(part, schema=writer.schema, preserve_index=False)
+        else:
+            return
+        writer.write_table(table)
+
+    def __enter__(self) -> TableFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers.values():
+            writer.close()

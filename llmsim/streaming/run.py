@@ -1,0 +1,102 @@
+"""simulate_stream(spec, out): a run whose memory follows the requests in flight, not the length of the workload."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmsim.folders import NewFolder
+from llmsim.metrics import Tally, has_limits
+from llmsim.metrics.samples import EXACT_VALUES
+from llmsim.metrics.usage import Span
+from llmsim.prepared import Prepared, Ranges
+from llmsim.provenance import manifest
+from llmsim.results import Headline, Result
+from llmsim.streaming.files import TableFiles
+from llmsim.streaming.stream import Stream
+from llmsim.traces.stream import stream_workload
+from llmsim.units import to_ns
+
+if TYPE_CHECKING:
+    from llmsim.config import RunSpec
+
+NO_END_NS = 1 << 62
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StreamedResult(Headline):
+    """What a streamed run leaves in memory: its summary and manifest; its tables lie in `folder` (None: nowhere)."""
+
+    name: str
+    summary: dict[str, Any] = field(repr=False)
+    manifest: dict[str, Any] = field(repr=False)
+    folder: Path | None = None
+
+    def load(self) -> Result:
+        """All of it in memory, as `simulate` would have returned it. Raises ValueError if no tables were kept."""
+        if self.folder is None:
+            raise ValueError("this run kept no tables: give simulate_stream a directory (`out`)")
+        return Result.load(self.folder)
+
+
+def simulate_stream(
+    spec: RunSpec,
+    out: str | Path | None = None,
+    *,
+    scheduler: Any = None,
+    progress: Callable[[int, int], None] | None = None,
+    arguments: list[str] | None = None,
+    exact_values: int = EXACT_VALUES,
+) -> StreamedResult:
+    """Run one spec as `simulate` does, with its tables written to a new run directory under `out` as it goes on.
+
+    The summary is that of `simulate`, byte for byte, as long as no latency takes more than `exact_values` different
+    values; past that its percentiles are within 0.1 % of their values, and the summary says so. Without `out` the
+    tables are not kept. `scheduler` as in `simulate`; `arguments` (of a command line) go into the manifest.
+
+    Raises ConfigError, TraceError, CalibrationError, CapacityError or StalledError; then nothing is left under `out`.
+    """
+    began = time.perf_counter()
+    prepared = Prepared(spec, scheduler)
+    workload = stream_workload(spec.workload, spec.seed, prepared.max_model_len)
+    cluster = prepared.cluster()
+    first_id = 0
+    for block in workload.blocks():
+        cluster.refuse_hopeless_lengths(block.prompt_tokens, block.output_tokens, first_id)
+        first_id += len(block)
+    options = prepared.tally_options(targets_expected=has_limits(workload.slo_classes, prepared.slo))
+    start_ns = max(to_ns(spec.warmup_s), workload.first_arrival_ns)
+    latest = to_ns(spec.horizon_s) if spec.horizon_s else NO_END_NS
+    tally = Tally(options, Span(start_ns, max(start_ns, latest), options.replicas), limit=exact_values)
+    ranges = Ranges(prepared.kinds)
+    told = manifest(spec, workload, [kind.calibration for kind in prepared.kinds], {})
+    result = StreamedResult(name=spec.name, summary={"scheduler": prepared.label}, manifest=told)
+    target = None if out is None else NewFolder(out, result.folder_name())
+    with ExitStack() as stack:
+        draft = None if target is None else stack.enter_context(target)
+        with ExitStack() as writing:
+            files = None if draft is None else writing.enter_context(TableFiles(draft))
+            stream = Stream(prepared, cluster, workload, tally, ranges, files)
+            prepared.serve(
+                cluster,
+                stream.requests(),
+                workload.max_concurrency,
+                progress,
+                total=len(workload),
+                on_done=stream.done,
+            )
+            stream.end()
+        told |= {"wall_time": {"run_s": time.perf_counter() - began}, "streamed": True}
+        if arguments is not None:
+            told = {"arguments": arguments, **told}
+        summary = prepared.summary(tally, ranges, workload)
+        result = StreamedResult(name=spec.name, summary=summary, manifest=told)
+        if draft is not None:
+            result.write_texts(draft)
+    if target is None:
+        return result
+    return StreamedResult(name=spec.name, summary=summary, manifest=told, folder=target.path)

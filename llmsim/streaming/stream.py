@@ -1,0 +1,91 @@
+"""Stream: hands a cluster its requests one by one, and files those that are done away, a window at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from llmsim.metrics import metrics_on
+from llmsim.metrics.timeline import ints
+from llmsim.streaming.windows import Windows
+from llmsim.units import to_ns
+
+if TYPE_CHECKING:
+    from llmsim.cluster import Cluster
+    from llmsim.metrics import Tally
+    from llmsim.prepared import Prepared, Ranges
+    from llmsim.request import Request
+    from llmsim.streaming.files import TableFiles
+    from llmsim.traces.stream import WorkloadStream
+
+FILE_AT = 1 << 14
+"""Requests done, at least, before a window is filed: windows cost per replica, requests in waiting cost memory."""
+
+
+class Stream:
+    """A workload on its way through a cluster into `tally`, `ranges` and, if there are any, `files`."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        cluster: Cluster,
+        workload: WorkloadStream,
+        tally: Tally,
+        ranges: Ranges,
+        files: TableFiles | None,
+    ) -> None:
+        self._prepared, self._cluster, self._workload = prepared, cluster, workload
+        self._tally, self._ranges, self._files = tally, ranges, files
+        self._windows = Windows(cluster)
+        self._done: list[Request] = []
+        self._last_finish = 0
+        self._horizon_ns = to_ns(prepared.spec.horizon_s or 0)
+        self._late: list[pd.DataFrame] = []  # iterations that end past the horizon: whether they count is not known yet
+
+    def requests(self) -> Iterator[Request]:
+        """The workload's requests in order of arrival, ids 0, 1, ..."""
+        first_id = 0
+        for block in self._workload.blocks():
+            yield from block.requests(first_id)
+            first_id += len(block)
+            if len(self._done) >= FILE_AT:
+                self._file(self._cluster.in_flight.values())
+
+    def done(self, request: Request) -> None:
+        """This one was answered or rejected."""
+        self._done.append(request)
+
+    def end(self) -> None:
+        """The run is over: file what is left, requests that were cut off as unfinished."""
+        self._done += self._cluster.in_flight.values()
+        self._file(())
+        end = self._last_finish
+        if self._tally.counts["unfinished"]:
+            end = max(end, self._horizon_ns)
+        self._tally.end(end)
+        for iterations in self._late:
+            self._tally.add_iterations(iterations)
+
+    def _file(self, in_flight: Iterable[Request]) -> None:
+        window = self._windows.take(self._done, in_flight)
+        self._done = []
+        self._last_finish = max(self._last_finish, int(ints(window.requests, "finish_ns").max(initial=0)))
+        self._tally.add_requests(window.requests, window.timeline)
+        iterations = window.iterations
+        self._ranges.add(iterations)
+        if self._horizon_ns:
+            late = ints(iterations, "end_ns") > self._horizon_ns
+            if late.any():
+                self._late.append(iterations[late])
+                iterations = iterations[~late]
+        self._tally.add_iterations(iterations)
+        if self._files is not None:
+            prepared = self._prepared
+            latencies = metrics_on(
+                window.requests, window.timeline, definitions=prepared.definitions, slo=prepared.slo
+            ).drop(columns="id")
+            self._files.write("requests", pd.concat([window.requests, latencies], axis="columns"))
+            self._files.write("iterations", window.iterations)
+            self._files.write("token_ranges", window.token_ranges)
