@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llmsim.schedulers.base import Scheduler
     from llmsim.schedulers.continuous import ContinuousBatching
     from llmsim.simulation import compare, simulate
+    from llmsim.streaming import simulate_stream
     from llmsim.sweeps.run import sweep_grid
     from llmsim.traces.readers import read_trace
     from llmsim.traces.spec import WorkloadSpec
@@ -63,6 +64,7 @@ _HOME = {
     "load_runs": "config",
     "read_trace": "traces.readers",
     "simulate": "simulation",
+    "simulate_stream": "streaming",
     "sweep_grid": "sweeps.run",
     "write_report": "report",
 }
@@ -95,6 +97,7 @@ __all__ = [
     "load_runs",
     "read_trace",
     "simulate",
+    "simulate_stream",
     "sweep_grid",
     "write_report",
 ]

@@ -140,7 +140,7 @@ class Result(Headline):
         )
 
     @staticmethod
-    def compare(results: Sequence[Result]) -> pd.DataFrame:
+    def compare(results: Sequence[Headline]) -> pd.DataFrame:
         """The headline numbers of several results, one row each, indexed by label."""
         return comparison_frame(results)
 
@@ -154,7 +154,7 @@ def in_order(name: str, table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(keys, kind="stable", ignore_index=True)
 
 
-def beyond_calibration(results: Sequence[Result]) -> str:
+def beyond_calibration(results: Sequence[Headline]) -> str:
     """One sentence on how far these runs (of one calibration) left what it was measured on; empty if they did not."""
     summaries = [result.summary for result in results]
     reports = [r for s in summaries for r in s.get("calibrations", [s.get("calibration", {})])]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 if TYPE_CHECKING:
-    from llmsim.results import Result
+    from llmsim.results import Headline, Result
 
 METRICS = ("ttft", "tpot", "itl", "e2el")
 POINTS = ("p50", "p90", "p99")
@@ -46,7 +46,7 @@ CONTESTS = (
 )
 
 
-def comparison(results: Sequence[Result]) -> str:
+def comparison(results: Sequence[Headline]) -> str:
     """Several results of one workload as text of 100 columns: latencies, load, and who wins."""
     if not results:
         return "no results"
@@ -227,7 +227,7 @@ def _amount(value: float, contest: Contest) -> str:
     return f"{number(value)} {contest.unit}"
 
 
-def comparison_frame(results: Sequence[Result]) -> pd.DataFrame:
+def comparison_frame(results: Sequence[Headline]) -> pd.DataFrame:
     """Headline numbers of several results, one row each, indexed by label; units are in the column names."""
     rows = []
     for result in results:

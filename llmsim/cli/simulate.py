@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +15,8 @@ from llmsim.cli.trace import Format, Map, column_map
 
 if TYPE_CHECKING:
     from llmsim.config import RunSpec
-    from llmsim.results import Result
+    from llmsim.results import Headline, Result
+    from llmsim.streaming import StreamedResult
 
 
 def simulate(
@@ -49,6 +52,9 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
     step_by_step: Annotated[bool, typer.Option(help="One event an iteration: slower, never different.")] = False,
     strict_range: Annotated[bool, typer.Option(help="Refuse batches outside what was measured.")] = False,
+    stream: Annotated[
+        bool, typer.Option(help="Memory for the requests in flight only; tables go to --out as the run goes on.")
+    ] = False,
 ) -> None:
     """Serve a workload on a calibrated GPU model and show who wins.
 
@@ -65,9 +71,11 @@ def simulate(
         if value:
             mapping[flag] = True
     runs = load_runs(config, overrides or (), mapping)
+    if stream:
+        _show(*_run_streamed(runs, out), as_json)
+        return
     results = _run(runs)
-    directories = [result.save(out) for result in results] if out is not None else []
-    _show(results, directories, as_json)
+    _show(results, [result.save(out) for result in results] if out is not None else [], as_json)
 
 
 KEYS = {
@@ -131,27 +139,41 @@ def _set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: 
             put(mapping, "workload.arrivals", {"kind": "poisson", "rate": rate})
 
 
-def _run(runs: list[RunSpec]) -> list[Result]:
+@contextmanager
+def _bars() -> Iterator[Callable[[RunSpec], Callable[[int, int], None]]]:
+    """Progress bars on stderr, one a run; gives the function that makes the next one."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from llmsim.cli.console import stderr
-    from llmsim.simulation import scheduler_label, simulate
+    from llmsim.prepared import scheduler_label
 
-    results = []
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as bar:
-        for spec in runs:
+
+        def begin(spec: RunSpec) -> Callable[[int, int], None]:
             task = bar.add_task(scheduler_label(spec.scheduler), total=None)
+            return lambda done, total: bar.update(task, completed=done, total=total)
 
-            def advance(done: int, total: int, task: Any = task) -> None:
-                bar.update(task, completed=done, total=total)
-
-            result = simulate(spec, progress=advance)
-            results.append(replace(result, manifest={"arguments": sys.argv[1:], **result.manifest}))
-    return results
+        yield begin
 
 
-def _show(results: list[Result], directories: list[Path], as_json: bool) -> None:
+def _run(runs: list[RunSpec]) -> list[Result]:
+    from llmsim.simulation import simulate
+
+    with _bars() as bar:
+        results = [simulate(spec, progress=bar(spec)) for spec in runs]
+    return [replace(result, manifest={"arguments": sys.argv[1:], **result.manifest}) for result in results]
+
+
+def _run_streamed(runs: list[RunSpec], out: Path | None) -> tuple[list[StreamedResult], list[Path]]:
+    from llmsim.streaming import simulate_stream
+
+    with _bars() as bar:
+        results = [simulate_stream(spec, out, progress=bar(spec), arguments=sys.argv[1:]) for spec in runs]
+    return results, [result.folder for result in results if result.folder is not None]
+
+
+def _show(results: Sequence[Headline], directories: list[Path], as_json: bool) -> None:
     import json
 
     from llmsim.cli.console import warn
@@ -166,7 +188,7 @@ def _show(results: list[Result], directories: list[Path], as_json: bool) -> None
         (warn if as_json else print)(f"saved {directory} ({result.label})")
 
 
-def _warn(results: list[Result]) -> None:
+def _warn(results: Sequence[Headline]) -> None:
     """What a reader must know, on stderr: each run's own lines, then those of all, and who left their calibration."""
     from llmsim.cli.console import warn
     from llmsim.results import beyond_calibration

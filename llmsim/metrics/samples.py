@@ -124,9 +124,10 @@ class _Folded:
 
     def add(self, values: Ints | Floats, weights: Ints) -> None:
         """Moments by Chan's update; the sketch gets one value a bucket, since a call costs a microsecond."""
-        count, mean, std = int(weights.sum()), weighted_mean(values, weights), weighted_std(values, weights)
-        if not count:
+        values, weights = values[weights > 0], weights[weights > 0]
+        if not len(values):
             return
+        count, mean, std = int(weights.sum()), weighted_mean(values, weights), weighted_std(values, weights)
         if self.count:
             distance, total = mean - self.mean, self.count + count
             self._squares += std * std * count + distance * distance * (self.count * count / total)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from llmsim.config import RunSpec
 
 NO_END_NS = 1 << 62
+BLOCK = 1 << 15
+"""Requests that are made at a time."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -62,7 +64,7 @@ def simulate_stream(
     """
     began = time.perf_counter()
     prepared = Prepared(spec, scheduler)
-    workload = stream_workload(spec.workload, spec.seed, prepared.max_model_len)
+    workload = stream_workload(spec.workload, spec.seed, prepared.max_model_len, BLOCK)
     cluster = prepared.cluster()
     first_id = 0
     for block in workload.blocks():
