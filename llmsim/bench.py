@@ -1,5 +1,7 @@
 """Speed, measured in one run: ``python -m llmsim.bench [--requests N] [--repeats N] [--no-peer] [--only NAME]``.
 
+`--only scale` measures what bench_scale.py describes: a million requests over 64 replicas, and how the cost grows.
+
 Prints one JSON line a workload. `iterations_per_s` and `requests_per_s` are simulated per second of wall time, the
 event loop and the tables of its log included; `simpy_timeouts_per_s` is what SimPy alone makes of bare timeouts,
 measured between the repeats in the same process; `ratio` is iterations per timeout. `target` is in requests/s, and
@@ -193,13 +195,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m llmsim.bench", description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", help="one workload: W1, W2, W3, sharegpt4 or azure-conv")
+    parser.add_argument("--only", help="one workload: W1, W2, W3, sharegpt4, azure-conv or scale")
     parser.add_argument("--no-peer", action="store_true", help="do not measure DynoSim")
     options = parser.parse_args(arguments)
     context = multiprocessing.get_context("spawn")
     chosen = [w for w in workloads(options.requests) if options.only in (None, w.name)]
-    if not chosen:
-        parser.error(f"--only must be W1, W2, W3, sharegpt4 or azure-conv but got {options.only!r}")
+    if not chosen and options.only != "scale":
+        parser.error(f"--only must be W1, W2, W3, sharegpt4, azure-conv or scale but got {options.only!r}")
     peers = {} if options.no_peer else peer_lines(chosen, options.repeats)
     for workload in chosen:
         print(f"measuring {workload.name} on {workload.scheduler} ...", file=sys.stderr)
@@ -208,6 +210,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         peer = None if workload.load is None else peers.get((workload.name, workload.load))
         line["peer"] = None if peer is None else round(line["requests_per_s"] / peer, 2)
         print(json.dumps(line), flush=True)
+    if options.only in (None, "scale"):
+        from llmsim.bench_scale import scale_lines
+
+        print("measuring W1 over many replicas, up to a million requests ...", file=sys.stderr)
+        for line in scale_lines(context):
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ LEVELS = [
     {"validation_report"},
     {"capacity", "experiment", "client", "sweeps"},
     {"peers"},
-    {"bench", "cli"},
+    {"bench", "bench_scale", "cli"},
 ]
 """Parts of the package from the bottom up: a part imports, when it runs, only from its own level or below."""
 
