@@ -15,6 +15,7 @@ from pathlib import Path
 from llmsim.errors import TraceError
 
 GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK = 1 << 20
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -22,46 +23,54 @@ def read_bytes(path: str | Path) -> bytes:
     path = Path(path)
     try:
         raw = path.read_bytes()
-    except FileNotFoundError:
-        raise TraceError(
-            f"{path}: no such file; check the path (shipped workloads are named without a folder)"
-        ) from None
     except OSError as error:
-        raise TraceError(
-            f"{path}: cannot be read ({error.strerror}); check that it is a readable file"
-        ) from None
-    if not raw:
-        raise TraceError(f"{path}: the file is empty (0 bytes); fetch or export it again")
-    if raw[:2] == GZIP_MAGIC:
-        raw = _gunzip(raw, path)
-    elif path.suffix == ".gz":
-        raise TraceError(
-            f"{path}: the name ends in .gz but row 1 starts with {raw[:16]!r}, which is not gzip; rename it "
-            "or fetch it again"
-        )
+        raise unreadable(path, error) from None
+    if is_gzip(raw, path):
+        try:
+            raw = gzip.decompress(raw)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise damaged_gzip(path, error) from None
     if not raw.strip():
-        raise TraceError(f"{path}: the file is empty (no rows); fetch or export it again")
+        raise no_text(path)
     return raw
 
 
-def _gunzip(raw: bytes, path: Path) -> bytes:
-    """Decompressed `raw`; TraceError that says after how many rows the data breaks off."""
-    try:
-        return gzip.decompress(raw)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        rows = _readable_part(raw).count(b"\n")
-        what = "truncated" if isinstance(error, EOFError) else "damaged"
+def unreadable(path: Path, error: OSError) -> TraceError:
+    """The error for a file that is not there or may not be read."""
+    if isinstance(error, FileNotFoundError):
+        return TraceError(f"{path}: no such file; check the path (shipped workloads are named without a folder)")
+    return TraceError(f"{path}: cannot be read ({error.strerror}); check that it is a readable file")
+
+
+def is_gzip(start: bytes, path: Path) -> bool:
+    """Whether a file that begins with these bytes is gzipped; TraceError if it is empty, or only named so."""
+    if not start:
+        raise TraceError(f"{path}: the file is empty (0 bytes); fetch or export it again")
+    if start[:2] != GZIP_MAGIC and path.suffix == ".gz":
         raise TraceError(
-            f"{path}: {what} gzip file, readable up to row {rows} ({error}); fetch or copy the file again"
-        ) from None
+            f"{path}: the name ends in .gz but row 1 starts with {start[:16]!r}, which is not gzip; rename it "
+            "or fetch it again"
+        )
+    return start[:2] == GZIP_MAGIC
 
 
-def _readable_part(raw: bytes) -> bytes:
-    """What can be decompressed before the damage."""
+def no_text(path: Path) -> TraceError:
+    """The error for a file of blanks."""
+    return TraceError(f"{path}: the file is empty (no rows); fetch or export it again")
+
+
+def damaged_gzip(path: Path, error: Exception) -> TraceError:
+    """The error for gzip data that breaks off; it says after how many rows."""
+    rows = 0
+    part = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(raw)
+        with path.open("rb") as file:
+            while not part.eof and (data := file.read(_CHUNK)):
+                rows += part.decompress(data).count(b"\n")
     except zlib.error:
-        return b""
+        rows = 0
+    what = "truncated" if isinstance(error, EOFError) else "damaged"
+    return TraceError(f"{path}: {what} gzip file, readable up to row {rows} ({error}); fetch or copy the file again")
 
 
 def sha256(data: bytes) -> str:
@@ -82,9 +91,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
-        raise TraceError(
-            f"{path}: cannot be written ({error.strerror}); choose another place with --out"
-        ) from None
+        raise TraceError(f"{path}: cannot be written ({error.strerror}); choose another place with --out") from None
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -94,9 +101,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         Path(partial).chmod(0o666 & ~umask)
         Path(partial).replace(path)
     except OSError as error:
-        raise TraceError(
-            f"{path}: cannot be written ({error.strerror}); choose another place with --out"
-        ) from None
+        raise TraceError(f"{path}: cannot be written ({error.strerror}); choose another place with --out") from None
     finally:
         Path(partial).unlink(missing_ok=True)
     return path

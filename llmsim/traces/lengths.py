@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from llmsim.errors import ConfigError
 from llmsim.traces import checks
 
+Sampler = Callable[[int, np.random.Generator], NDArray[np.int64]]
 LENGTH_KINDS = ("trace", "resampled", "empirical", "synthetic")
 _OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "fixed": (("value",), ()),
@@ -55,9 +56,7 @@ class DistributionSpec:
         checks.one_of("lengths kind of a distribution", self.kind, DISTRIBUTION_KINDS)
         names = [name for name in self.__dataclass_fields__ if name != "kind"]
         required, optional = _OPTIONS[self.kind]
-        checks.needs(
-            f"length distribution {self.kind!r}", {n: getattr(self, n) for n in names}, required, optional
-        )
+        checks.needs(f"length distribution {self.kind!r}", {n: getattr(self, n) for n in names}, required, optional)
         for name in ("value", "low", "high"):
             checks.whole(f"length distribution {self.kind!r}: {name}", getattr(self, name), 1)
         checks.number(f"length distribution {self.kind!r}: mean", self.mean, above=0)
@@ -87,9 +86,20 @@ class LengthsSpec:
         checks.needs(f"lengths.kind {self.kind!r}", {"prompt": self.prompt, "output": self.output}, required)
 
 
+def length_sampler(spec: DistributionSpec) -> Sampler:
+    """A function of (n, generator) that draws n lengths in tokens, int64, shape (n,), at least 1.
+
+    Draws of m and then of n are those of m + n at once.
+    """
+    if spec.kind == "zipf":
+        return _zipf(spec)
+    draw = _DRAWS[spec.kind]
+    return lambda n, rng: draw(spec, n, rng)
+
+
 def draw_lengths(spec: DistributionSpec, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Lengths in tokens, int64, shape (n,), at least 1; the first m of them are those of m draws."""
-    return _DRAWS[spec.kind](spec, n, rng)
+    return length_sampler(spec)(n, rng)
 
 
 def _fixed(spec: DistributionSpec, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -121,15 +131,19 @@ def _lognormal(spec: DistributionSpec, n: int, rng: np.random.Generator) -> NDAr
     return _rounded(np.exp(location + math.sqrt(variance) * rng.standard_normal(n)), spec)
 
 
-def _zipf(spec: DistributionSpec, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Bounded Zipf by inverting its cumulative weights."""
+def _zipf(spec: DistributionSpec) -> Sampler:
+    """Bounded Zipf by inverting its cumulative weights, which are summed once."""
     assert spec.exponent is not None
     assert spec.high is not None
     low = spec.low or 1
     weight = np.arange(1, spec.high - low + 2, dtype=np.float64) ** -spec.exponent
     cumulative = np.cumsum(weight) / weight.sum()
-    rank = np.searchsorted(cumulative, rng.random(n), side="right")
-    return low + np.minimum(rank, len(weight) - 1).astype(np.int64)
+
+    def draw(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        rank = np.searchsorted(cumulative, rng.random(n), side="right")
+        return low + np.minimum(rank, len(cumulative) - 1).astype(np.int64)
+
+    return draw
 
 
 def _rounded(tokens: NDArray[np.float64], spec: DistributionSpec) -> NDArray[np.int64]:
@@ -142,5 +156,4 @@ _DRAWS: dict[str, Callable[[DistributionSpec, int, np.random.Generator], NDArray
     "uniform": _uniform,
     "normal": _normal,
     "lognormal": _lognormal,
-    "zipf": _zipf,
 }

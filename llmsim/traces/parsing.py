@@ -19,6 +19,7 @@ _DIGITS = {"s": 9, "ms": 6, "us": 3, "ns": 0}
 """Decimal places of a unit that a nanosecond clock can hold."""
 UNIX_TIME_NS = 10**9 * 10**9
 """Numeric times from here on (Unix time of 9 September 2001) are absolute, below since a start."""
+_FLOAT_NS = 2**52
 _MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>", "nat")
 _FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
 
@@ -56,11 +57,16 @@ def parse_count(text: pd.Series, column: str) -> tuple[Ints, list[Fault]]:
     ]
 
 
-def parse_time(text: pd.Series, column: str, unit: str) -> tuple[Ints, list[Fault]]:
+def needs_digits(time_ns: Ints) -> bool:
+    """Whether one of these times is so late that a float no longer tells single nanoseconds (52 days)."""
+    return bool((time_ns >= _FLOAT_NS).any())
+
+
+def parse_time(text: pd.Series, column: str, unit: str, exact: bool = False) -> tuple[Ints, list[Fault]]:
     """Times in ns of a text column in `unit` (s, ms, us, ns since start or Unix epoch, or 'datetime').
 
     Date-times are ns since 1970 UTC, exact to the ns (Azure writes 100 ns digits); without a zone they are
-    UTC.
+    UTC. Plain decimals are read digit by digit if one of the column `needs_digits`, or if `exact` says so.
     """
     if unit == "datetime":
         return _parse_datetime(text, column)
@@ -69,7 +75,7 @@ def parse_time(text: pd.Series, column: str, unit: str) -> tuple[Ints, list[Faul
     scaled = numbers * NS_PER_UNIT[unit]
     good = np.isfinite(scaled) & (scaled >= 0) & (scaled < 2.0**63)
     values: Ints = np.rint(np.where(good, scaled, 0)).astype(np.int64)
-    if (scaled[good] >= 2.0**52).any():  # from here on a float no longer tells single nanoseconds
+    if exact or needs_digits(values):
         values = _exact_decimals(text, unit, values, good)
     needs = f"a time in {unit} >= 0 is needed"
     datetime_hint = (

@@ -35,19 +35,54 @@ class ArrivalProfile:
 
     def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Sorted arrival times in ns, shape (n,)."""
-        cycles = -(-n // int(self.counts.sum()))
-        counts = np.tile(self.counts, cycles)
+        return ProfileDraws(self, rng).next(n)
+
+
+class ProfileDraws:
+    """Arrivals drawn from a profile: `next` continues where the call before it ended, bit for bit."""
+
+    def __init__(self, profile: ArrivalProfile, rng: np.random.Generator) -> None:
+        self._profile = profile
+        self._rng = rng
+        self._until = np.cumsum(profile.counts)
+        self._slot = 0
+        self._place = 0.0
+        self._latest = 0
+        self._waiting: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+
+    def next(self, n: int) -> NDArray[np.int64]:
+        """Sorted arrival times in ns of the next n arrivals, shape (n,)."""
+        parts = [self._waiting]
+        missing = n - len(self._waiting)
+        while missing > 0:
+            parts.append(self._slots(missing))
+            missing -= len(parts[-1])
+        times = np.concatenate(parts)
+        self._waiting = times[n:]
+        return times[:n]
+
+    def _slots(self, least: int) -> NDArray[np.int64]:
+        """Arrivals of the next slots, as many as hold `least`, or up to the end of the profile."""
+        profile = self._profile
+        before = int(self._until[self._slot - 1]) if self._slot else 0
+        end = min(int(np.searchsorted(self._until, before + least)) + 1, len(profile.counts))
+        counts = profile.counts[self._slot : end]
+        self._slot = end % len(profile.counts)
         owned = counts + 1
         last = np.cumsum(owned) - 1
-        uniform = rng.random(int(owned.sum()))
-        gaps = np.interp(uniform, np.linspace(0.0, 1.0, len(self.gaps)), self.gaps)
+        uniform = self._rng.random(int(owned.sum()))
+        gaps = np.interp(uniform, np.linspace(0.0, 1.0, len(profile.gaps)), profile.gaps)
         gaps = np.maximum(gaps, _SMALLEST_GAP)
         slot = np.repeat(np.arange(len(counts)), owned)
         share = gaps / np.add.reduceat(gaps, last - counts)[slot]
         # Shares of a slot sum to 1, so the running sum is the slot's index plus the place in it.
-        place = np.delete(np.cumsum(share), last)[:n]
-        times = np.rint(place * (self.slot_s * SECOND)).astype(np.int64)
-        return np.maximum.accumulate(times)
+        share[0] += self._place
+        place = np.cumsum(share)
+        self._place = float(place[-1])
+        times = np.rint(np.delete(place, last) * (profile.slot_s * SECOND)).astype(np.int64)
+        times = np.maximum(np.maximum.accumulate(times), self._latest)
+        self._latest = int(times[-1]) if len(times) else self._latest
+        return times
 
 
 def measure_profile(arrival_ns: NDArray[np.int64], slot_s: int = SLOT_S) -> ArrivalProfile:

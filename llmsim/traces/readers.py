@@ -8,7 +8,7 @@ logs a failed request with 0 response tokens, and such rows are always dropped a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,37 @@ from llmsim.traces.formats import TIME_UNITS, Layout, layout_of
 from llmsim.traces.limits import ON_BAD, check_limit, clip_lengths
 from llmsim.traces.parsing import Fault, Ints, Mask
 from llmsim.traces.rawtable import RawTable, parse_file
+from llmsim.traces.rows import Ledger, Rows
 from llmsim.traces.schema import COLUMNS, SLO_SECONDS, Trace
 from llmsim.traces.twinfile import is_twin
+
+_NEVER = int(np.iinfo(np.int64).min)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a workload file is read: the arguments of `read_trace`; ConfigError for one that is not allowed."""
+
+    format: str | None = None
+    columns: Mapping[str, str] | None = None
+    on_bad: str = "error"
+    max_prompt_tokens: int | None = None
+    time_unit: str | None = None
+    on_long: str = "error"
+
+    def __post_init__(self) -> None:
+        if self.on_bad not in ON_BAD:
+            raise ConfigError(f"on_bad must be one of {', '.join(ON_BAD)} but got {self.on_bad!r}")
+        if self.time_unit is not None and self.time_unit not in TIME_UNITS:
+            raise ConfigError(f"time_unit must be one of {', '.join(TIME_UNITS)} but got {self.time_unit!r}")
+        check_limit(self.max_prompt_tokens, self.on_long)
+
+    def layout(self, raw: RawTable) -> Layout:
+        """Where a file with the header of this table keeps its fields."""
+        layout = layout_of(list(raw.cells.columns), raw.source, self.format, self.columns)
+        if self.time_unit is not None and layout.time is not None:
+            return replace(layout, time_unit=self.time_unit)
+        return layout
 
 
 def read_trace(
@@ -43,116 +72,149 @@ def read_trace(
     prompt plus output then fit the limit). TraceError for anything in the file that cannot be used,
     ConfigError for arguments that are not allowed.
     """
-    _check_arguments(on_bad, time_unit, max_prompt_tokens, on_long)
+    options = ReadOptions(format, columns, on_bad, max_prompt_tokens, time_unit, on_long)
     source = str(path)
     data = files.read_bytes(path)
     if is_twin(data):
-        raise TraceError(
-            f"{source}: row 1 begins a statistical twin, which holds quantiles and no rows; draw requests "
-            "from it with `llmsim trace synth`, or name it as the trace of a workload"
-        )
+        raise twin_refused(source)
     raw = parse_file(data, source)
-    layout = layout_of(list(raw.cells.columns), source, format, columns)
-    if time_unit is not None and layout.time is not None:
-        layout = replace(layout, time_unit=time_unit)
-    rows = Rows(raw=raw, drop=on_bad == "drop")
-    table = _read_table(rows, layout)
-    clipped = 0
-    if max_prompt_tokens is not None:
-        table, clipped = _apply_limit(rows, table, layout.prompt, max_prompt_tokens, on_long)
-    table = _finish(table, rows, absolute=layout.time_unit == "datetime")
+    reader = TableReader(source, options)
+    table = reader.read(raw)
+    reader.finish()
+    assert reader.layout is not None
+    if raw.hash_ids is not None:
+        table = table.assign(hash_ids=raw.hash_ids[reader.keep].reset_index(drop=True))
+        table = table[[c for c in COLUMNS if c in table.columns]]
     return Trace(
         requests=table,
         name=Path(path).name.split(".")[0],
         source=source,
-        dropped=dict(rows.dropped),
-        clipped=clipped,
-        format=layout.name,
+        dropped=reader.ledger.dropped,
+        clipped=reader.clipped,
+        format=reader.layout.name,
         sha256=files.sha256(data),
     )
 
 
-def _check_arguments(on_bad: str, time_unit: str | None, limit: int | None, on_long: str) -> None:
-    """ConfigError for an argument outside what is allowed."""
-    if on_bad not in ON_BAD:
-        raise ConfigError(f"on_bad must be one of {', '.join(ON_BAD)} but got {on_bad!r}")
-    if time_unit is not None and time_unit not in TIME_UNITS:
-        raise ConfigError(f"time_unit must be one of {', '.join(TIME_UNITS)} but got {time_unit!r}")
-    check_limit(limit, on_long)
+def twin_refused(source: str) -> TraceError:
+    """The error for a twin where a file with rows is needed."""
+    return TraceError(
+        f"{source}: row 1 begins a statistical twin, which holds quantiles and no rows; draw requests "
+        "from it with `llmsim trace synth`, or name it as the trace of a workload"
+    )
 
 
-@dataclass
-class Rows:
-    """Which rows of a file are still in, and how many went out for which reason."""
+class TableReader:
+    """Text cells to the trace table, block after block of one file; the whole file is one block.
 
-    raw: RawTable
-    drop: bool
-    dropped: dict[str, int] = field(default_factory=dict)
-    keep: Mask = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.keep = np.ones(len(self.raw.cells), dtype=np.bool_)
-
-    def settle(self, faults: list[Fault], drop: bool | None = None) -> None:
-        """Leave out faulty rows if asked (each counted under its first fault), else raise for the first."""
-        drop = self.drop if drop is None else drop
-        if not drop:
-            self._raise_first([fault for fault in faults if (fault.rows & self.keep).any()])
-        for fault in faults:
-            hit = fault.rows & self.keep
-            count = int(hit.sum())
-            if count:
-                self.dropped[fault.reason] = self.dropped.get(fault.reason, 0) + count
-                self.keep &= ~hit
-        if not self.keep.any():
-            reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
-            raise TraceError(
-                f"{self.raw.source}: no usable rows are left ({reasons}); give another file or limit"
-            )
-
-    def _raise_first(self, faults: list[Fault]) -> None:
-        """TraceError for the faulty row nearest to the top of the file."""
-        if not faults:
-            return
-        first = min(faults, key=lambda fault: int(np.argmax(fault.rows & self.keep)))
-        hit = first.rows & self.keep
-        row = int(np.argmax(hit))
-        value = self.raw.cells[first.column].iloc[row]
-        more = f" ({int(hit.sum())} such rows)" if hit.sum() > 1 else ""
-        option = "on_long='drop'" if first.reason == "prompt_too_long" else "on_bad='drop'"
-        flag = option.replace("_", "-").replace("='drop'", " drop")
-        raise TraceError(
-            f"{self.raw.source}: row {self.raw.line[row]}, column {first.column!r}: {value!r} "
-            f"{first.complaint}{more}; {first.remedy}, or leave such rows out with {option} (--{flag})"
-        )
-
-
-def _read_table(rows: Rows, layout: Layout) -> pd.DataFrame:
-    """All rows as numbers, with the faults of every column settled.
-
-    Rows out of `rows.keep` hold no meaning.
+    What one block needs of those above it is kept here: the latest time, where absolute times begin, the faults.
+    `exact_times` has decimal times read digit by digit from the first block on (see `mixed_times`).
     """
-    cells = rows.raw.cells
-    prompt, prompt_faults = parsing.parse_count(cells[layout.prompt], layout.prompt)
-    output, output_faults = parsing.parse_count(cells[layout.output], layout.output)
-    if layout.drop_zero_output:
-        # Read again as a number: a faulty cell is also 0 in `output`, and is not a failed request.
-        zero = (pd.to_numeric(cells[layout.output], errors="coerce") == 0).to_numpy(dtype=np.bool_)
-        rows.settle([Fault("zero_output", zero, layout.output, "is a failed request")], drop=True)
-    table = pd.DataFrame({"prompt_tokens": prompt, "output_tokens": output})
-    faults = [*prompt_faults, *output_faults]
-    if layout.time is not None:
+
+    def __init__(self, source: str, options: ReadOptions, exact_times: bool = False) -> None:
+        self.ledger = Ledger(source)
+        self.layout: Layout | None = None
+        self.clipped = 0
+        self.kept = 0
+        self.keep: Mask = np.zeros(0, dtype=np.bool_)
+        self.mixed_times = False
+        """Whether a block of times that need digits came after one without: as one whole, the file has digits
+        read in all rows, so it must be read once more with `exact_times`."""
+        self._options = options
+        self._exact = exact_times
+        self._blocks = 0
+        self._latest = _NEVER
+        self._origin: int | None = None
+
+    def read(self, raw: RawTable) -> pd.DataFrame:
+        """Kept rows of the next block, in the schema but for prefix hashes. Call `finish` after the last one."""
+        if self.layout is None:
+            self.layout = self._options.layout(raw)
+        rows = Rows(raw, self._options.on_bad == "drop", self.ledger)
+        table = self._numbers(rows, self.layout)
+        if self._options.max_prompt_tokens is not None:
+            table = self._limited(rows, table, self.layout.prompt, self._options.max_prompt_tokens)
+        self.keep = rows.keep
+        self.kept += int(rows.keep.sum())
+        self._blocks += 1
+        if not rows.keep.all():
+            table = table[rows.keep].reset_index(drop=True)
+        return self._begun_at_zero(table)[[c for c in COLUMNS if c in table.columns]]
+
+    def finish(self) -> None:
+        """TraceError for what is wrong with the file: the first faulty row, or that no row is left."""
+        self.ledger.raise_first()
+        if not self.kept:
+            raise self.ledger.nothing_left()
+
+    def _numbers(self, rows: Rows, layout: Layout) -> pd.DataFrame:
+        """All rows as numbers, with the faults of every column settled; rows out of `rows.keep` hold no meaning."""
+        cells = rows.raw.cells
+        prompt, prompt_faults = parsing.parse_count(cells[layout.prompt], layout.prompt)
+        output, output_faults = parsing.parse_count(cells[layout.output], layout.output)
+        if layout.drop_zero_output:
+            # Read again as a number: a faulty cell is also 0 in `output`, and is not a failed request.
+            zero = (pd.to_numeric(cells[layout.output], errors="coerce") == 0).to_numpy(dtype=np.bool_)
+            rows.settle([Fault("zero_output", zero, layout.output, "is a failed request")], drop=True)
+        table = pd.DataFrame({"prompt_tokens": prompt, "output_tokens": output})
+        faults = [*prompt_faults, *output_faults]
+        if layout.time is not None:
+            time, time_faults = self._times(cells[layout.time], layout)
+            table.insert(0, "arrival_ns", time)
+            faults = [*time_faults, *faults]
+        for name, column in layout.extra:
+            table[name], extra_faults = _parse_extra(name, cells[column], column)
+            faults += extra_faults
+        rows.settle(faults)
+        if layout.time is not None:
+            rows.settle([self._unsorted(table["arrival_ns"].to_numpy(), rows.keep, layout.time)])
+        return table
+
+    def _times(self, text: pd.Series, layout: Layout) -> tuple[Ints, list[Fault]]:
+        """Times in ns and their faults; from the first time that needs its digits read, all are read so."""
+        assert layout.time is not None
         assert layout.time_unit is not None
-        time, time_faults = parsing.parse_time(cells[layout.time], layout.time, layout.time_unit)
-        table.insert(0, "arrival_ns", time)
-        faults = [*time_faults, *faults]
-    for name, column in layout.extra:
-        table[name], extra_faults = _parse_extra(name, cells[column], column)
-        faults += extra_faults
-    rows.settle(faults)
-    if layout.time is not None:
-        rows.settle([_unsorted(table["arrival_ns"].to_numpy(), rows.keep, layout.time)])
-    return table
+        time, faults = parsing.parse_time(text, layout.time, layout.time_unit, exact=self._exact)
+        if not self._exact and layout.time_unit != "datetime" and parsing.needs_digits(time):
+            self._exact = True
+            self.mixed_times = self._blocks > 0
+        return time, faults
+
+    def _unsorted(self, time: Ints, keep: Mask, column: str) -> Fault:
+        """Kept rows that arrive before a kept row above them."""
+        latest = np.maximum.accumulate(np.where(keep, time, _NEVER))
+        latest = np.maximum(latest, self._latest)
+        self._latest = int(latest[-1])
+        complaint = "is earlier than a row above it; rows must be in order of arrival"
+        return Fault("unsorted_time", keep & (time < latest), column, complaint, "sort the file by this column")
+
+    def _limited(self, rows: Rows, table: pd.DataFrame, column: str, limit: int) -> pd.DataFrame:
+        """The table under the model's limit; kept rows that were shortened are counted."""
+        on_long = self._options.on_long
+        prompt, output = table["prompt_tokens"].to_numpy(), table["output_tokens"].to_numpy()
+        if on_long == "clip":
+            clipped = clip_lengths(prompt, output, limit)
+            self.clipped += int((clipped.changed & rows.keep).sum())
+            return table.assign(prompt_tokens=clipped.prompt_tokens, output_tokens=clipped.output_tokens)
+        fault = Fault(
+            "prompt_too_long",
+            prompt > limit,
+            column,
+            f"is longer than the model's limit of {limit} tokens",
+            "raise the limit, scale such requests down with on_long='clip' (--on-long clip)",
+        )
+        rows.settle([fault], drop=on_long == "drop")
+        return table
+
+    def _begun_at_zero(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Absolute times less that of the first kept row of the file."""
+        if "arrival_ns" not in table.columns or not len(table):
+            return table
+        if self._origin is None:
+            assert self.layout is not None
+            first = int(table["arrival_ns"].iloc[0])
+            self._origin = first if self.layout.time_unit == "datetime" or first >= parsing.UNIX_TIME_NS else 0
+        return table.assign(arrival_ns=table["arrival_ns"] - self._origin) if self._origin else table
 
 
 def _parse_extra(name: str, text: pd.Series, column: str) -> tuple[pd.Series, list[Fault]]:
@@ -166,43 +228,3 @@ def _parse_extra(name: str, text: pd.Series, column: str) -> tuple[pd.Series, li
         flags, faults = parsing.parse_flag(text, column)
         return pd.Series(flags), faults
     return text.str.strip(), []
-
-
-def _unsorted(time: Ints, keep: Mask, column: str) -> Fault:
-    """Kept rows that arrive before a kept row above them."""
-    latest = np.maximum.accumulate(np.where(keep, time, np.iinfo(np.int64).min))
-    complaint = "is earlier than a row above it; rows must be in order of arrival"
-    return Fault("unsorted_time", keep & (time < latest), column, complaint, "sort the file by this column")
-
-
-def _apply_limit(
-    rows: Rows, table: pd.DataFrame, column: str, limit: int, on_long: str
-) -> tuple[pd.DataFrame, int]:
-    """The table under the model's limit, and how many kept rows were shortened."""
-    prompt, output = table["prompt_tokens"].to_numpy(), table["output_tokens"].to_numpy()
-    if on_long == "clip":
-        clipped = clip_lengths(prompt, output, limit)
-        table = table.assign(prompt_tokens=clipped.prompt_tokens, output_tokens=clipped.output_tokens)
-        return table, int((clipped.changed & rows.keep).sum())
-    fault = Fault(
-        "prompt_too_long",
-        prompt > limit,
-        column,
-        f"is longer than the model's limit of {limit} tokens",
-        "raise the limit, scale such requests down with on_long='clip' (--on-long clip)",
-    )
-    rows.settle([fault], drop=on_long == "drop")
-    return table, 0
-
-
-def _finish(table: pd.DataFrame, rows: Rows, absolute: bool) -> pd.DataFrame:
-    """Kept rows only, absolute times begun at 0, prefix hashes attached, columns in schema order."""
-    if rows.raw.hash_ids is not None:
-        table = table.assign(hash_ids=rows.raw.hash_ids)
-    if not rows.keep.all():
-        table = table[rows.keep].reset_index(drop=True)
-    if "arrival_ns" in table.columns:
-        arrival = table["arrival_ns"]
-        if absolute or arrival.iloc[0] >= parsing.UNIX_TIME_NS:
-            table = table.assign(arrival_ns=arrival - arrival.iloc[0])
-    return table[[c for c in COLUMNS if c in table.columns]]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsim.errors import ConfigError, TraceError
+from llmsim.errors import ConfigError
 from llmsim.traces import files, shipped
-from llmsim.traces.lengths import draw_lengths
-from llmsim.traces.limits import check_limit, clip_lengths
+from llmsim.traces.drawn import Draw, DrawnLengths
+from llmsim.traces.lengths import length_sampler
+from llmsim.traces.limits import check_limit
 from llmsim.traces.spec import WorkloadSpec
 from llmsim.traces.twinfile import is_twin
 from llmsim.traces.twins import Twin, load_twin, make_twin, parse_twin
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from llmsim.traces.schema import Trace
 
 Ints = NDArray[np.int64]
-Draw = Callable[[int], tuple[Ints, Ints]]
 
 
 @dataclass(slots=True)
@@ -45,14 +45,7 @@ def open_source(spec: WorkloadSpec, max_model_len: int | None) -> Trace | Twin |
         return None
     path = shipped.resolve(spec.trace)
     if is_twin(files.read_bytes(path)):
-        given = {"format": spec.format, "columns": spec.columns, "time_unit": spec.time_unit}
-        for name, value in given.items():
-            if value is not None:
-                raise ConfigError(
-                    f"workload.{name} is for trace files, but {spec.trace} is a twin, which has no rows to read; "
-                    f"leave it out (got {value!r})"
-                )
-        return load_twin(path)
+        return open_twin(spec, path)
     from llmsim.traces.readers import read_trace  # pandas, only where a file is read
 
     return read_trace(
@@ -60,11 +53,27 @@ def open_source(spec: WorkloadSpec, max_model_len: int | None) -> Trace | Twin |
         format=spec.format,
         columns=spec.columns,
         on_bad=spec.on_bad,
-        # Lengths that are drawn meet the limit after drawing.
-        max_prompt_tokens=max_model_len if spec.lengths.kind in ("trace", "resampled") else None,
+        max_prompt_tokens=row_limit(spec, max_model_len),
         time_unit=spec.time_unit,
         on_long=spec.on_long,
     )
+
+
+def row_limit(spec: WorkloadSpec, max_model_len: int | None) -> int | None:
+    """The limit on rows of a trace file: lengths that are drawn meet it after drawing."""
+    return max_model_len if spec.lengths.kind in ("trace", "resampled") else None
+
+
+def open_twin(spec: WorkloadSpec, path: Path) -> Twin:
+    """The twin in a file; ConfigError if the specification says how its rows are to be read."""
+    given = {"format": spec.format, "columns": spec.columns, "time_unit": spec.time_unit}
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"workload.{name} is for trace files, but {spec.trace} is a twin, which has no rows to read; "
+                f"leave it out (got {value!r})"
+            )
+    return load_twin(path)
 
 
 def select_lengths(
@@ -78,7 +87,7 @@ def select_lengths(
     kind = spec.lengths.kind
     if kind in ("trace", "resampled") and source is not None and not isinstance(source, Twin):
         return _from_rows(spec, source, count, np.random.default_rng(seeds))
-    selection = _under_limit(_drawer(spec, source, seeds), count, max_model_len, spec.on_long)
+    selection = _under_limit(drawer(spec, source, seeds), count, max_model_len, spec.on_long)
     if source is not None and not isinstance(source, Twin):
         selection.dropped = {**source.dropped, **selection.dropped}
     return selection
@@ -89,12 +98,8 @@ def _from_rows(spec: WorkloadSpec, trace: Trace, count: int, rng: np.random.Gene
     rows = len(trace.requests)
     if spec.lengths.kind == "resampled":
         row = rng.integers(0, rows, size=count)
-    elif count > rows:
-        raise ConfigError(
-            f"num_requests must be at most {rows}, the rows of {trace.source}, but got {count}; lower it, "
-            "or set lengths.kind to 'resampled' (rows drawn with replacement) or 'empirical'"
-        )
     else:
+        check_rows(count, rows, trace.source)
         row = rng.permutation(rows)[:count] if spec.shuffle else np.arange(count)
     return Selection(
         prompt=trace.requests["prompt_tokens"].to_numpy()[row],
@@ -105,7 +110,16 @@ def _from_rows(spec: WorkloadSpec, trace: Trace, count: int, rng: np.random.Gene
     )
 
 
-def _drawer(spec: WorkloadSpec, source: Trace | Twin | None, seeds: np.random.SeedSequence) -> Draw:
+def check_rows(count: int, rows: int, source: str) -> None:
+    """ConfigError for more requests than there are rows, where every row gives its lengths once."""
+    if count > rows:
+        raise ConfigError(
+            f"num_requests must be at most {rows}, the rows of {source}, but got {count}; lower it, "
+            "or set lengths.kind to 'resampled' (rows drawn with replacement) or 'empirical'"
+        )
+
+
+def drawer(spec: WorkloadSpec, source: Trace | Twin | None, seeds: np.random.SeedSequence) -> Draw:
     """A function that draws the next n pairs of lengths."""
     if spec.lengths.kind == "synthetic":
         prompt, output = spec.lengths.prompt, spec.lengths.output
@@ -113,7 +127,8 @@ def _drawer(spec: WorkloadSpec, source: Trace | Twin | None, seeds: np.random.Se
         assert output is not None
         # A stream each, so that the first requests stay the same when more are asked for.
         prompt_rng, output_rng = (np.random.default_rng(child) for child in seeds.spawn(2))
-        return lambda n: (draw_lengths(prompt, n, prompt_rng), draw_lengths(output, n, output_rng))
+        draw_prompt, draw_output = length_sampler(prompt), length_sampler(output)
+        return lambda n: (draw_prompt(n, prompt_rng), draw_output(n, output_rng))
     assert source is not None  # WorkloadSpec refuses the other kinds without a trace
     twin = source if isinstance(source, Twin) else parse_twin(make_twin(source))
     rng = np.random.default_rng(seeds)
@@ -125,34 +140,7 @@ def _under_limit(draw: Draw, count: int, limit: int | None, on_long: str) -> Sel
 
     Refused ones are drawn again and counted, as in an endless file.
     """
-    prompt, output = draw(count)
-    if limit is None:
-        return Selection(prompt, output)
-    if on_long == "clip":
-        clipped = clip_lengths(prompt, output, limit)
-        return Selection(clipped.prompt_tokens, clipped.output_tokens, clipped=int(clipped.changed.sum()))
-    long = prompt > limit
-    if on_long == "error" and long.any():
-        request = int(np.argmax(long))
-        raise TraceError(
-            f"drawn workload: request {request}, prompt_tokens: {prompt[request]} is longer than the "
-            f"model's limit of {limit} tokens ({int(long.sum())} of {count} requests); raise the limit, "
-            "scale them down with on_long='clip' (--on-long clip), or draw them again with on_long='drop' "
-            "(--on-long drop)"
-        )
-    while (missing := count - int((~long).sum())) > 0:
-        # Rounds of at least 1000, so that a distribution almost all above the limit ends soon, one way or the
-        # other.
-        more_prompt, more_output = draw(max(missing, 1000))
-        if (more_prompt > limit).all():
-            raise TraceError(
-                f"drawn workload: of {len(more_prompt)} draws no prompt_tokens is within the model's limit "
-                f"of {limit} tokens (shortest {more_prompt.min()}); raise the limit or use on_long='clip' "
-                "(--on-long clip)"
-            )
-        prompt, output = np.concatenate((prompt, more_prompt)), np.concatenate((output, more_output))
-        long = prompt > limit
-    keep = np.flatnonzero(~long)[:count]
-    refused = int(keep[-1]) + 1 - count
-    dropped = {"prompt_too_long": refused} if refused else {}
-    return Selection(prompt[keep], output[keep], dropped=dropped)
+    lengths = DrawnLengths(draw, count, limit, on_long, block=max(count, 1000))
+    prompt, output = lengths.take(count)
+    lengths.finish()
+    return Selection(prompt, output, dropped=lengths.dropped, clipped=lengths.clipped)

@@ -20,7 +20,7 @@ from llmsim.traces import files
 from llmsim.traces.limits import ON_BAD
 from llmsim.traces.parsing import Fault, Mask, parse_count, parse_time
 from llmsim.traces.rawtable import RawTable, parse_file
-from llmsim.traces.readers import Rows
+from llmsim.traces.rows import Rows
 
 TIMES = ("arrival_s", "queued_s", "scheduled_s", "first_token_s", "last_token_s")
 """In the order in which they happen."""
