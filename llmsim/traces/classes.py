@@ -19,13 +19,16 @@ _ABSENT: dict[str, Any] = {"slo_class": NO_SLO.name, "priority": False}
 
 
 def row_classes(
-    requests: pd.DataFrame, row: NDArray[np.int64]
+    requests: pd.DataFrame, row: NDArray[np.int64], known: dict[tuple[Any, ...], int] | None = None
 ) -> tuple[NDArray[np.int64], tuple[SloClass, ...]]:
-    """Class index of the chosen rows, shape (rows chosen,), and the distinct classes as they appear."""
+    """Class index of the chosen rows, shape (rows chosen,), and the distinct classes as they appear.
+
+    `known` holds the classes of blocks before this one of the same file, and takes up the new ones.
+    """
     if not any(column in requests.columns for column in SLO_COLUMNS):
         return np.zeros(len(row), dtype=np.int64), (NO_SLO,)
     columns = [_column(requests, name, row) for name in SLO_COLUMNS]
-    known: dict[tuple[Any, ...], int] = {}
+    known = {} if known is None else known
     index = [known.setdefault(values, len(known)) for values in zip(*columns, strict=True)]
     classes = tuple(
         SloClass(

@@ -13,9 +13,6 @@ from llmsim.traces.formats import TIME_UNITS, named
 from llmsim.traces.lengths import LengthsSpec
 from llmsim.traces.limits import ON_BAD, ON_LONG
 
-MOST_REQUESTS = 100_000_000
-"""Requests of a run: more would not fit in memory."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassSpec:
@@ -85,7 +82,6 @@ class WorkloadSpec:
         if self.format is not None:
             named(self.format)
         checks.whole("workload.num_requests", self.num_requests, 1)
-        checks.number("workload.num_requests", self.num_requests, most=MOST_REQUESTS)
         if self.time_scale is None:
             raise ConfigError("workload.time_scale must be a number > 0 but got None")
         checks.number("workload.time_scale", self.time_scale, above=0)

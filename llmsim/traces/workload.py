@@ -7,6 +7,7 @@ changing how requests arrive never changes how long they are; 'noise' is left to
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +19,7 @@ from llmsim.request import NO_SLO, Request, SloClass
 from llmsim.traces.arrivals import ArrivalsSpec, draw_arrivals, seconds_to_ns
 from llmsim.traces.classes import row_classes
 from llmsim.traces.lengths import DistributionSpec, LengthsSpec
-from llmsim.traces.selection import Selection, open_source, select_lengths
+from llmsim.traces.selection import open_source, select_lengths
 from llmsim.traces.spec import ClassSpec, WorkloadSpec
 from llmsim.traces.twins import Twin
 from llmsim.units import SECOND
@@ -38,6 +39,8 @@ __all__ = [
 ]
 
 Ints = NDArray[np.int64]
+MOST_REQUESTS = 100_000_000
+"""Requests of a workload in memory, where each takes 32 bytes; a stream has no such limit."""
 
 
 class Streams(NamedTuple):
@@ -88,6 +91,19 @@ class Workload:
         ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """What is known of a workload when all its requests have been seen."""
+
+    num_requests: int
+    first_arrival_ns: int
+    last_arrival_ns: int
+    prompt_tokens: int
+    output_tokens: int
+    dropped: dict[str, int]
+    clipped: int
+
+
 def build_workload(spec: WorkloadSpec, seed: int, max_model_len: int | None = None) -> Workload:
     """The workload of a specification; equal arguments give equal workloads.
 
@@ -95,13 +111,32 @@ def build_workload(spec: WorkloadSpec, seed: int, max_model_len: int | None = No
     scaled down with their output. TraceError for a file that cannot be used, ConfigError for a specification
     it does not fit.
     """
+    Streams.of(seed)  # a bad seed is told before a file is read
+    return workload_of(spec, seed, open_source(spec, max_model_len), max_model_len)
+
+
+def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_model_len: int | None) -> Workload:
+    """The workload of a specification whose trace is in memory (`selection.open_source`)."""
     streams = Streams.of(seed)
-    source = open_source(spec, max_model_len)
     count = _count(spec, source)
     drawn = select_lengths(spec, source, count, streams.lengths, max_model_len)
     arrival = _arrivals(spec, source, count, np.random.default_rng(streams.arrivals))
     slo_index, slo_classes = _classes(spec, source, drawn.row, count, np.random.default_rng(streams.classes))
-    workload = Workload(
+    total = Totals(
+        num_requests=count,
+        first_arrival_ns=int(arrival[0]),
+        last_arrival_ns=int(arrival[-1]),
+        prompt_tokens=int(drawn.prompt.sum()),
+        output_tokens=int(drawn.output.sum()),
+        dropped=drawn.dropped,
+        clipped=drawn.clipped,
+    )
+    facts = None
+    if isinstance(source, Twin):
+        facts = trace_facts(source.name, "twin", source.rows, source.sha256)
+    elif source is not None:
+        facts = trace_facts(source.name, source.format, len(source.requests), source.sha256)
+    return Workload(
         arrival_ns=arrival,
         prompt_tokens=drawn.prompt,
         output_tokens=drawn.output,
@@ -109,14 +144,18 @@ def build_workload(spec: WorkloadSpec, seed: int, max_model_len: int | None = No
         slo_classes=slo_classes,
         max_concurrency=spec.arrivals.max_concurrency,
         dropped=drawn.dropped,
+        description=describe(spec, seed, max_model_len, facts, total),
     )
-    workload.description.update(_describe(spec, source, seed, drawn, arrival, max_model_len))
-    return workload
 
 
 def _count(spec: WorkloadSpec, source: Trace | Twin | None) -> int:
     """How many requests: as asked, else as many as the trace (or the original of the twin) has."""
     if spec.num_requests is not None:
+        if spec.num_requests > MOST_REQUESTS:
+            raise ConfigError(
+                f"workload.num_requests must be at most {MOST_REQUESTS:,} for a workload in memory but got "
+                f"{spec.num_requests:,}; lower it, or take the requests in blocks (llmsim.traces.stream_workload)"
+            )
         return spec.num_requests
     assert source is not None  # WorkloadSpec refuses neither
     return source.rows if isinstance(source, Twin) else len(source.requests)
@@ -127,33 +166,45 @@ def _arrivals(spec: WorkloadSpec, source: Trace | Twin | None, count: int, rng: 
     if spec.arrivals.kind != "trace":
         return draw_arrivals(spec.arrivals, count, rng)
     assert source is not None
-    if not source.has_arrivals:
+    if isinstance(source, Twin):
+        check_arrivals(spec, source.has_arrivals)
+        assert source.arrivals is not None
+        arrival = source.arrivals.draw(count, rng)
+    else:
+        check_arrivals(spec, source.has_arrivals, count, len(source.requests), source.source)
+        arrival = source.requests["arrival_ns"].to_numpy()[:count]
+    return scaled(arrival, time_factor(spec, int(arrival[0]), int(arrival[-1]), count))
+
+
+def check_arrivals(spec: WorkloadSpec, has_arrivals: bool, count: int = 0, rows: int = 0, source: str = "") -> None:
+    """ConfigError for arrivals.kind 'trace' without times, or with more requests than rows."""
+    if not has_arrivals:
         raise ConfigError(
             f"arrivals.kind 'trace' needs arrival times, but {spec.trace} holds lengths only; give another "
             "kind, such as poisson with a rate (--rate)"
         )
-    if isinstance(source, Twin):
-        assert source.arrivals is not None
-        arrival = source.arrivals.draw(count, rng)
-    else:
-        if count > len(source.requests):
-            raise ConfigError(
-                f"num_requests must be at most {len(source.requests)} with arrivals.kind 'trace', the rows "
-                f"of {source.source}, but got {count}; lower it or give another kind of arrivals"
-            )
-        arrival = source.requests["arrival_ns"].to_numpy()[:count]
-    scale = spec.time_scale if spec.arrivals.rate is None else _stretch(arrival, spec.arrivals.rate)
-    return arrival.copy() if scale == 1.0 else seconds_to_ns(arrival.astype(np.float64) * (scale / SECOND))
-
-
-def _stretch(arrival: Ints, rate: float) -> float:
-    """Factor on the times that makes their mean rate (requests over first to last) this one."""
-    span_s = float(arrival[-1] - arrival[0]) / SECOND
-    if span_s <= 0:
+    if count > rows:
         raise ConfigError(
-            f"arrivals.rate {rate} cannot be reached by stretching times that all are equal; give a kind"
+            f"num_requests must be at most {rows} with arrivals.kind 'trace', the rows "
+            f"of {source}, but got {count}; lower it or give another kind of arrivals"
         )
-    return len(arrival) / rate / span_s
+
+
+def time_factor(spec: WorkloadSpec, first_ns: int, last_ns: int, count: int) -> float:
+    """Factor on the times of a trace: time_scale, or what makes their mean rate (requests over first to last) the one
+    asked for."""
+    rate = spec.arrivals.rate
+    if rate is None:
+        return spec.time_scale
+    span_s = float(last_ns - first_ns) / SECOND
+    if span_s <= 0:
+        raise ConfigError(f"arrivals.rate {rate} cannot be reached by stretching times that all are equal; give a kind")
+    return count / rate / span_s
+
+
+def scaled(arrival: Ints, factor: float) -> Ints:
+    """Times of a trace (ns) by a factor, as an array of their own; ConfigError past the clock's end."""
+    return arrival.copy() if factor == 1.0 else seconds_to_ns(arrival.astype(np.float64) * (factor / SECOND))
 
 
 def _classes(
@@ -161,42 +212,42 @@ def _classes(
 ) -> tuple[Ints, tuple[SloClass, ...]]:
     """Index of each request's class, and the classes: of the specification, else of the trace, else none."""
     if spec.classes:
-        share = np.cumsum([c.share for c in spec.classes])
-        index = np.searchsorted(share / share[-1], rng.random(count), side="right")
-        return index.astype(np.int64), tuple(c.slo() for c in spec.classes)
+        return class_draws(spec, rng)(count), tuple(c.slo() for c in spec.classes)
     if source is None or isinstance(source, Twin) or row is None:
         return np.zeros(count, dtype=np.int64), (NO_SLO,)
     return row_classes(source.requests, row)
 
 
-def _describe(
-    spec: WorkloadSpec,
-    source: Trace | Twin | None,
-    seed: int,
-    drawn: Selection,
-    arrival: Ints,
-    max_model_len: int | None,
+def class_draws(spec: WorkloadSpec, rng: np.random.Generator) -> Callable[[int], Ints]:
+    """A function that draws the classes of the next n requests in the specification's shares."""
+    share = np.cumsum([c.share for c in spec.classes])
+    share = share / share[-1]
+    return lambda n: np.searchsorted(share, rng.random(n), side="right").astype(np.int64)
+
+
+def trace_facts(name: str, kind: str, rows: int, sha256: str) -> dict[str, Any]:
+    """What the manifest says about the trace of a workload."""
+    return {"name": name, "kind": kind, "rows": rows, "sha256": sha256}
+
+
+def describe(
+    spec: WorkloadSpec, seed: int, max_model_len: int | None, trace: dict[str, Any] | None, total: Totals
 ) -> dict[str, Any]:
     """What the manifest says: the specification, the seed, the trace with its digest, and what came of it."""
-    span_s = float(arrival[-1] - arrival[0]) / SECOND
-    trace = None
-    if source is not None:
-        kind = "twin" if isinstance(source, Twin) else source.format
-        rows = source.rows if isinstance(source, Twin) else len(source.requests)
-        trace = {"name": source.name, "kind": kind, "rows": rows, "sha256": source.sha256}
+    span_s = float(total.last_arrival_ns - total.first_arrival_ns) / SECOND
     return {
         "spec": _plain(asdict(spec)),
         "seed": int(seed),
         "max_model_len": max_model_len,
         "trace": trace,
-        "num_requests": len(arrival),
+        "num_requests": total.num_requests,
         "span_s": span_s,
         "process_rate": _plain(spec.arrivals.mean_rate),
-        "mean_rate": len(arrival) / span_s if span_s > 0 else None,
-        "prompt_tokens": int(drawn.prompt.sum()),
-        "output_tokens": int(drawn.output.sum()),
-        "dropped": dict(drawn.dropped),
-        "clipped": drawn.clipped,
+        "mean_rate": total.num_requests / span_s if span_s > 0 else None,
+        "prompt_tokens": total.prompt_tokens,
+        "output_tokens": total.output_tokens,
+        "dropped": dict(total.dropped),
+        "clipped": total.clipped,
     }
 
 
