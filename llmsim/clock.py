@@ -25,11 +25,12 @@ class Clock(simpy.Environment):
 class Tick(Event):
     """An event that fires at absolute time `at` (ns), after everything else of that instant."""
 
+    # As simpy.Timeout: born triggered, so nothing but the schedule can fire it. Of the class, as all ticks share it.
+    _value = None
+    _ok = True
+
     def __init__(self, env: Clock, at: int) -> None:
-        # As simpy.Timeout does: born triggered, so nothing but the schedule can fire it.
         self.env = env
         self.callbacks = []
-        self._value = None
-        self._ok = True
         # env.schedule(self, LATE, at - env.now), written out: once an event, and a tenth of its cost.
         heappush(env._queue, (at, LATE, next(env._eid), self))  # type: ignore[misc]  # priorities are an enum there

@@ -8,6 +8,7 @@ of `ContinuousBatching` (continuous.py).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import insort
 from collections import deque
 from math import inf, isfinite
 from typing import TYPE_CHECKING
@@ -158,9 +159,11 @@ class Scheduler(ABC):
 
     def start_prefill(self, request: Request) -> None:
         """Put an admitted request among `prefilling`, in order of arrival."""
-        self.prefilling.append(request)
-        if len(self.prefilling) > 1:
-            self.prefilling.sort(key=by_arrival)
+        prefilling = self.prefilling
+        if prefilling and request.arrival_ns <= prefilling[-1].arrival_ns:
+            insort(prefilling, request, key=by_arrival)
+        else:  # nearly always: it is the last to have arrived
+            prefilling.append(request)
 
     def preempt(self, request: Request, batch: Batch) -> None:
         """Take the request's KV away and put it first in line; its prompt and outputs will be recomputed."""
@@ -222,5 +225,6 @@ class Scheduler(ABC):
         """
         if not self.paged or not self.decodes.size:
             return UNBOUNDED
-        rounds = (self.kv.free_blocks - reserve) // self.decodes.size
-        return 1 + rounds * self.kv.block_size if rounds > 0 else 1
+        kv = self.kv
+        rounds = (kv.free_blocks - reserve) // self.decodes.size
+        return 1 + rounds * kv.block_size if rounds > 0 else 1

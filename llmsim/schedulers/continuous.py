@@ -52,29 +52,32 @@ class ContinuousBatching(Scheduler):
     def schedule(self, now: int) -> Batch:
         """Decodes, then partial prompts by arrival, then admissions from the head of `waiting`."""
         batch = Batch(now)
+        limit = self.chunk_size
         if self.decodes.size:
             self.add_all_decodes(batch)
         for request in self.prefilling:
-            room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
+            if not self.fixed_chunk:
+                limit = self.chunk_limit(request)
+            room = limit - batch.decode_tokens - batch.prefill_tokens
             if room > 0:  # none left: it stays resident without work (the original would go below zero)
                 left = request.prefill_tokens - request.computed
                 batch.add_prefill(request, left if left < room else room)
-        if self.waiting and not (self.fixed_chunk and self._full(batch)):
+        if self.waiting and not (self.fixed_chunk and batch.decode_tokens + batch.prefill_tokens >= limit):
             self._admit(batch, now)
         return batch
 
-    def _full(self, batch: Batch) -> bool:
-        return batch.decode_tokens + batch.prefill_tokens >= self.chunk_size
-
     def _admit(self, batch: Batch, now: int) -> None:
-        self.order_waiting(now)
-        waiting, kv = self.waiting, self.kv
+        if not self.keeps_order:
+            self.order_waiting(now)
+        limit, waiting, kv = self.chunk_size, self.waiting, self.kv
         while waiting:
             request = waiting[0]
             tokens = request.prefill_tokens
             if tokens > self.max_model_len and self.reject_too_long(batch):
                 continue
-            room = self.chunk_limit(request) - batch.decode_tokens - batch.prefill_tokens
+            if not self.fixed_chunk:
+                limit = self.chunk_limit(request)
+            room = limit - batch.decode_tokens - batch.prefill_tokens
             if (
                 room <= 0
                 or (batch.preempted and request in batch.preempted)  # not back in the batch that threw it out
@@ -96,10 +99,11 @@ class ContinuousBatching(Scheduler):
             return 1
         if not batch.prefill_seqs:
             return 1 if self.prefilling else self.growth_bound(reserve=1)
-        if batch.prefill_seqs > 1 or not self.fixed_chunk or not self._full(batch):
+        chunk = batch.prefill_tokens
+        if batch.prefill_seqs > 1 or not self.fixed_chunk or batch.decode_tokens + chunk < self.chunk_size:
             return 1
         request = batch.prefills[0]
-        chunks = (request.prefill_tokens - request.computed) // batch.prefill_tokens
+        chunks = (request.prefill_tokens - request.computed) // chunk
         return min(chunks, self.growth_bound(reserve=1)) if chunks > 1 else 1
 
     def heeds_arrivals(self, batch: Batch) -> bool:

@@ -66,8 +66,9 @@ class Sarathi(ContinuousBatching):
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start a run."""
         super().bind(kv, max_model_len)
-        self.fixed_chunk = not self._chunks
-        self.keeps_order = self.order == "fcfs"
+        # A subclass may override either hook again.
+        self.fixed_chunk = not self._chunks and type(self).chunk_limit is Sarathi.chunk_limit
+        self.keeps_order = self.order == "fcfs" and type(self).order_waiting is Sarathi.order_waiting
         self._victims: list[tuple[int, Request]] = []
 
     def chunk_limit(self, request: Request) -> int:
