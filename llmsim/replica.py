@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
-import simpy
 from simpy.events import Event
 
 from llmsim.clock import Clock, Tick
@@ -71,9 +70,10 @@ class Replica:
         self._tell, self._depart = scheduler.add, scheduler.finished  # an arrival, and a request that is done
         self._idle: Event | None = None
         self._in_run = False
+        self._run_over: Tick | None = None  # when the run under way is over; an arrival may move it
         self._heeds_arrivals = True
         self._joined_queue_ns: list[int] = []  # arrivals during the present run that did not cut it
-        self._process = env.process(self._run())
+        env.process(self._run())
 
     def submit(self, request: Request) -> None:
         """A request arrives: it is visible to the next batch formed at this instant or later.
@@ -106,15 +106,16 @@ class Replica:
             idle.succeed()
         elif self._in_run:
             self._in_run = False
-            self._process.interrupt()
+            self._cut_run()
 
     def _run(self) -> Generator[Event, None, None]:
         env, scheduler, executor = self.env, self.scheduler, self.executor
+        schedule, execute = scheduler.schedule, executor.execute
         if self.startup_ns:
             yield Tick(env, self.startup_ns)
         now = env.now
         while not self.stopped:
-            batch = scheduler.schedule(now)
+            batch = schedule(now)
             if batch.preempted or batch.rejected:
                 self._settle_losses(batch)
             if not batch.prefill_seqs and not batch.decode_tokens:
@@ -129,30 +130,34 @@ class Replica:
                 continue
             waiting = scheduler.queued
             iterations = self._repetitions(batch)
-            ends = executor.execute(batch, now, iterations)
-            end = ends[-1]
+            ends = execute(batch, now, iterations)
+            over = Tick(env, ends[-1])
             if iterations == 1:
-                yield Tick(env, end)
+                yield over
             else:
                 self._in_run, self._heeds_arrivals = True, scheduler.heeds_arrivals(batch)
-                self.flight = batch, ends
+                self.flight, self._run_over = (batch, ends), over
                 self.changed.add(self.index)
-                try:
-                    yield Tick(env, end)
-                    self._in_run = False
-                except simpy.Interrupt:  # an arrival: the iteration in flight completes, the rest is dropped
-                    ends = self._cut(ends, env.now)
-                    end = ends[-1]
-                    self.flight = batch, ends
-                    self.changed.add(self.index)
-                    yield Tick(env, end)
-                self.flight = None
+                yield over
+                ends = self.flight[1]  # fewer, if an arrival has cut the run
+                self._in_run, self.flight = False, None
+            end = ends[-1]
             self._commit(batch, now, ends, end, waiting)
             now = end
 
     def _try_again(self, batch: Batch) -> bool:
         """After an empty batch: whether the next one need not be empty, because blocks have become free."""
         return bool(batch.preempted)
+
+    def _cut_run(self) -> None:
+        """An arrival: the iteration in flight completes, the rest of the run is dropped."""
+        assert self.flight is not None
+        assert self._run_over is not None
+        batch, ends = self.flight
+        ends = self._cut(ends, self.env.now)
+        self.flight = batch, ends
+        self.changed.add(self.index)
+        self._run_over = self._run_over.moved(ends[-1])
 
     def _cut(self, ends: Sequence[int], now: int) -> Sequence[int]:
         """What is left of a run if a request arrives at `now`."""
