@@ -18,6 +18,7 @@ from llmsim.units import FS_PER_NS
 
 if TYPE_CHECKING:
     from llmsim.batch import Batch
+    from llmsim.decodes import DecodeSet
     from llmsim.kvcache import KVCache
     from llmsim.schedulers.base import Scheduler
 
@@ -43,7 +44,8 @@ FIELDS = (
 ROW = Struct(f"{len(FIELDS)}q")
 """A row as the bytes of its int64s: next to no time more than a tuple, and nothing to convert or collect later."""
 
-NO_GROWTH: tuple[int, ...] = ()
+RUN = Struct("5q")
+"""A run: start_ns, carry, first and growth of its Ramp (zeros for ends listed one by one), and its first step."""
 
 
 class Observer:
@@ -63,8 +65,12 @@ class Recorder:
     def __init__(self, observer: Observer | None = None) -> None:
         self.iterations = 0
         self._rows = bytearray()
-        self._runs: list[tuple[Sequence[int], int, tuple[int, ...]]] = []
-        """Per run: its ends, the step of its first iteration, the set's ring of block growth."""
+        self._runs = bytearray()
+        self._listed: dict[int, Sequence[int]] = {}
+        """Ends of the runs that are no Ramp, by the run's number."""
+        self._rings = bytearray()
+        """Per run: the DecodeSet's ring of block growth, zeros where nothing grows; block_size int64s each."""
+        self._ring: Struct | None = None
         self._queued_ns: list[int] = []
         self._queued_in: list[int] = []
         overridden = observer is not None and type(observer).on_batch is not Observer.on_batch
@@ -103,21 +109,35 @@ class Recorder:
             decodes is not None,
         )
         if count > 1:
-            self._runs.append((ends, decodes.step, decodes.ring()) if decodes is not None else (ends, 0, NO_GROWTH))
+            self._log_run(ends, decodes, kv.block_size)
         if self._on_batch is not None:
             self._on_batch(batch, start_ns, ends, scheduler, kv)
         self.iterations += count
         return self.iterations - 1
 
+    def _log_run(self, ends: Sequence[int], decodes: DecodeSet | None, block_size: int) -> None:
+        """What the repetitions of the row just logged differ in."""
+        step = decodes.step if decodes is not None else 0
+        if isinstance(ends, Ramp):
+            self._runs += RUN.pack(ends.start_ns, ends.carry, ends.first, ends.growth, step)
+        else:
+            self._listed[len(self._runs) // RUN.size] = ends
+            self._runs += RUN.pack(0, 0, 0, 0, step)
+        if self._ring is None:
+            self._ring = Struct(f"{block_size}q")
+        ring = decodes.ring() if decodes is not None else ()
+        self._rings += self._ring.pack(*ring) if ring else bytes(self._ring.size)
+
     def queue_grew(self, arrivals_ns: Sequence[int]) -> None:
         """Requests that joined the queue at these times while the run just logged went on."""
         self._queued_ns += arrivals_ns
-        self._queued_in += [len(self._runs) - 1] * len(arrivals_ns)
+        self._queued_in += [len(self._runs) // RUN.size - 1] * len(arrivals_ns)
 
     def drain(self) -> dict[str, np.ndarray]:
         """`table` of what was logged since the last call; it is forgotten here."""
         columns = self.table()
-        self._rows, self._runs, self._queued_ns, self._queued_in = bytearray(), [], [], []
+        self._rows, self._runs, self._rings = bytearray(), bytearray(), bytearray()
+        self._listed, self._queued_ns, self._queued_in = {}, [], []
         return columns
 
     def table(self) -> dict[str, np.ndarray]:
@@ -155,10 +175,7 @@ class Recorder:
         if self._queued_ns:
             run_ends = np.cumsum(run_counts)
             columns["waiting"][at] += self._queue_growth(columns["start_ns"][at], run_ends)
-        size = max(len(ring) for _, _, ring in self._runs)
-        rings = np.array([ring or (0,) * size for _, _, ring in self._runs], dtype=np.int64)
-        grown = self._growth(rings, run_of, nth)
-        columns["kv_used_blocks"][at] += grown
+        columns["kv_used_blocks"][at] += self._growth(run_of, nth)
 
     def _queue_growth(self, starts: np.ndarray, run_ends: np.ndarray) -> np.ndarray:
         """Requests queued since each repetition's run began, given all starts and where each run stops.
@@ -174,27 +191,25 @@ class Recorder:
 
     def _run_ends(self, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
         """End (ns) of the nth iteration of each run, in closed form for ramps."""
-        ramps = np.zeros((len(self._runs), 4), dtype=np.int64)
-        listed = {}
-        for i, (ends, _, _) in enumerate(self._runs):
-            if isinstance(ends, Ramp):
-                ramps[i] = ends.start_ns, ends.carry, ends.first, ends.growth
-            else:
-                listed[i] = ends
-        start, carry, first, growth = (np.ascontiguousarray(column)[run_of] for column in ramps.T)
+        start, carry, first, growth, _ = (np.ascontiguousarray(column)[run_of] for column in self._run_rows.T)
         k = nth + 1
         out: np.ndarray = start + (carry + first * k + growth * (k * (k - 1) // 2)) // FS_PER_NS
         begins = np.flatnonzero(nth == 0)
-        for i, ends in listed.items():
+        for i, ends in self._listed.items():
             out[begins[i] : begins[i] + len(ends)] = list(ends)
         return out
 
-    def _growth(self, rings: np.ndarray, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
+    @property
+    def _run_rows(self) -> np.ndarray:
+        """The runs as they were packed, int64, (runs, 5)."""
+        return np.frombuffer(bytes(self._runs), np.int64).reshape(-1, 5)
+
+    def _growth(self, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
         """KV blocks taken since the first iteration of the run (whose own growth the log holds already)."""
+        runs = self._run_rows
+        rings = np.frombuffer(bytes(self._rings), np.int64).reshape(len(runs), -1)
         size = rings.shape[1]
-        if not size:
-            return np.zeros_like(nth)
-        first = np.array([step for _, step, _ in self._runs], dtype=np.int64) % size
+        first = runs[:, 4] % size
         prefix = np.zeros((len(rings), 2 * size + 1), dtype=np.int64)  # two rounds, so that no sum wraps
         np.cumsum(np.concatenate([rings, rings], axis=1), axis=1, out=prefix[:, 1:])
         rounds, rest = np.divmod(nth, size)

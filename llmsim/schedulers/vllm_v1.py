@@ -83,7 +83,8 @@ class VllmV1(Scheduler):
 
     def _continue_running(self, batch: Batch) -> None:
         decodes, kv = self.decodes, self.kv
-        tokens, blocks = decodes.size, decodes.blocks_needed()
+        tokens, growth = decodes.size, decodes.blocks_needed()
+        blocks = growth
         for request in self.prefilling:
             chunk = self._chunk(request)
             tokens += chunk
@@ -95,7 +96,7 @@ class VllmV1(Scheduler):
         if tokens > self.max_num_batched_tokens or blocks > kv.free_blocks:
             self._continue_one_by_one(batch)
             return
-        kv.free_blocks -= decodes.blocks_needed()
+        kv.free_blocks -= growth
         if decodes.size:
             batch.add_decodes(decodes)
         for request in self.prefilling:
@@ -146,15 +147,17 @@ class VllmV1(Scheduler):
 
     def _admit(self, batch: Batch) -> None:
         waiting, kv = self.waiting, self.kv
+        room = self._room(batch)
+        places = self.max_num_seqs - self.resident - len(self._held_back)
         while waiting:
-            if self.reject_too_long(batch):
-                continue
             request = waiting[0]
-            room = self._room(batch)
-            if room <= 0 or self.resident + len(self._held_back) >= self.max_num_seqs:
+            tokens = request.prefill_tokens
+            if tokens > self.max_model_len and self.reject_too_long(batch):
+                continue
+            if room <= 0 or places <= 0:
                 return
             chunk = min(self._chunk(request), room)
-            needed = kv.blocks_for(request.prefill_tokens if self.reserve_full_isl else chunk)
+            needed = kv.blocks_for(tokens if self.reserve_full_isl else chunk)
             if needed > kv.free_blocks - self._watermark_blocks:
                 return
             waiting.popleft()
@@ -162,6 +165,8 @@ class VllmV1(Scheduler):
             request.rank = self._admissions
             self.prefilling.append(request)
             self._run_chunk(request, chunk, batch)
+            room -= chunk
+            places -= 1
 
     def _chunk(self, request: Request) -> int:
         remaining = request.prefill_tokens - request.computed
