@@ -23,17 +23,16 @@ class Clock(simpy.Environment):
 
 
 class Tick(Event):
-    """An event that fires at absolute time `at` (ns), after everything else of that instant."""
+    """An event that fires at absolute time `at` (ns); LATE: after everything else of that instant."""
 
-    # As simpy.Timeout: born triggered, so nothing but the schedule can fire it. Of the class, as all ticks share it.
-    _value = None
-    _ok = True
-
-    def __init__(self, env: Clock, at: int) -> None:
+    def __init__(self, env: Clock, at: int, priority: int = LATE) -> None:
+        # As simpy.Timeout does: born triggered, so nothing but the schedule can fire it.
         self.env = env
         self.callbacks = []
-        # env.schedule(self, LATE, at - env.now), written out: once an event, and a tenth of its cost.
-        heappush(env._queue, (at, LATE, next(env._eid), self))  # type: ignore[misc]  # priorities are an enum there
+        self._value = None
+        self._ok = True
+        # env.schedule(self, priority, at - env.now), written out: once an event, and a tenth of its cost.
+        heappush(env._queue, (at, priority, next(env._eid), self))  # type: ignore[misc]  # priorities are an enum there
 
     def moved(self, at: int) -> Tick:
         """A tick at `at` that whoever waits for this one now waits for instead; this one fires for nobody.

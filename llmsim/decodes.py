@@ -167,16 +167,19 @@ class DecodeSet:
         return tuple(self._ring) if self.paged else ()
 
     def _remove(self, request: Request) -> None:
-        length = request.slot_anchor + self.step
+        step, anchor, block_size = self.step, request.slot_anchor, self.block_size
+        length = anchor + step
         request.generated = length - request.prompt_tokens
-        if self.paged:  # the last decode ran at length - 1
-            request.blocks = max(request.blocks, -((1 - length) // self.block_size))
-        if self.step > request.slot_start:
-            request.token_ranges += (request.slot_start, self.step - 1)
+        if self.paged:
+            blocks = -((1 - length) // block_size)  # the last decode ran at length - 1
+            if blocks > request.blocks:
+                request.blocks = blocks
+        if step > request.slot_start:
+            request.token_ranges += (request.slot_start, step - 1)
         self.size -= 1
         self.context -= length
-        self._ring[(1 - request.slot_anchor) % self.block_size] -= 1
-        if request.slot_anchor == self._longest:
+        self._ring[(1 - anchor) % block_size] -= 1
+        if anchor == self._longest:
             self._longest = None
         del self._members[request.id]
 

@@ -151,8 +151,7 @@ class Replica:
 
     def _cut_run(self) -> None:
         """An arrival: the iteration in flight completes, the rest of the run is dropped."""
-        assert self.flight is not None
-        assert self._run_over is not None
+        assert self.flight is not None and self._run_over is not None
         batch, ends = self.flight
         ends = self._cut(ends, self.env.now)
         self.flight = batch, ends
