@@ -118,13 +118,12 @@ class DecodeSet:
         if not self.paged:
             return 0
         size = self.block_size
-        rounds, rest = divmod(count, size)
         begin = (self.step + first) % size
-        over = begin + rest - size
-        rest_sum = sum(self._ring[begin : begin + rest])
-        if over > 0:
-            rest_sum += sum(self._ring[:over])
-        return rounds * self.size + rest_sum
+        end = begin + count
+        if end <= size:  # most runs are short
+            return sum(self._ring[begin:end])
+        rounds, rest = divmod(end - size, size)  # whole rounds after the first, and what is left of the last
+        return sum(self._ring[begin:]) + rounds * self.size + sum(self._ring[:rest])
 
     def needs_block(self, request: Request) -> bool:
         """Whether this member takes a new KV block at the next step."""

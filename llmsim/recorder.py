@@ -44,8 +44,9 @@ FIELDS = (
 ROW = Struct(f"{len(FIELDS)}q")
 """A row as the bytes of its int64s: next to no time more than a tuple, and nothing to convert or collect later."""
 
-RUN = Struct("5q")
-"""A run: start_ns, carry, first and growth of its Ramp (zeros for ends listed one by one), and its first step."""
+RUN_FIELDS = 5
+"""What the log keeps of a run before its ring: start_ns, carry, first and growth of its Ramp (zeros for ends listed
+one by one), and the DecodeSet's step when it began."""
 
 
 class Observer:
@@ -66,11 +67,11 @@ class Recorder:
         self.iterations = 0
         self._rows = bytearray()
         self._runs = bytearray()
+        """Per run: RUN_FIELDS, then the DecodeSet's ring of block growth (zeros where nothing grows), all int64."""
+        self._run: Struct | None = None  # as long as the ring
+        self._logged_runs = 0
         self._listed: dict[int, Sequence[int]] = {}
         """Ends of the runs that are no Ramp, by the run's number."""
-        self._rings = bytearray()
-        """Per run: the DecodeSet's ring of block growth, zeros where nothing grows; block_size int64s each."""
-        self._ring: Struct | None = None
         self._queued_ns: list[int] = []
         self._queued_in: list[int] = []
         overridden = observer is not None and type(observer).on_batch is not Observer.on_batch
@@ -117,26 +118,26 @@ class Recorder:
 
     def _log_run(self, ends: Sequence[int], decodes: DecodeSet | None, block_size: int) -> None:
         """What the repetitions of the row just logged differ in."""
-        step = decodes.step if decodes is not None else 0
+        if self._run is None:
+            self._run = Struct(f"{RUN_FIELDS + block_size}q")
+            self._flat = (0,) * block_size
+        step, ring = (decodes.step, decodes.ring() or self._flat) if decodes is not None else (0, self._flat)
         if isinstance(ends, Ramp):
-            self._runs += RUN.pack(ends.start_ns, ends.carry, ends.first, ends.growth, step)
+            self._runs += self._run.pack(ends.start_ns, ends.carry, ends.first, ends.growth, step, *ring)
         else:
-            self._listed[len(self._runs) // RUN.size] = ends
-            self._runs += RUN.pack(0, 0, 0, 0, step)
-        if self._ring is None:
-            self._ring = Struct(f"{block_size}q")
-        ring = decodes.ring() if decodes is not None else ()
-        self._rings += self._ring.pack(*ring) if ring else bytes(self._ring.size)
+            self._listed[self._logged_runs] = ends
+            self._runs += self._run.pack(0, 0, 0, 0, step, *ring)
+        self._logged_runs += 1
 
     def queue_grew(self, arrivals_ns: Sequence[int]) -> None:
         """Requests that joined the queue at these times while the run just logged went on."""
         self._queued_ns += arrivals_ns
-        self._queued_in += [len(self._runs) // RUN.size - 1] * len(arrivals_ns)
+        self._queued_in += [self._logged_runs - 1] * len(arrivals_ns)
 
     def drain(self) -> dict[str, np.ndarray]:
         """`table` of what was logged since the last call; it is forgotten here."""
         columns = self.table()
-        self._rows, self._runs, self._rings = bytearray(), bytearray(), bytearray()
+        self._rows, self._runs, self._logged_runs = bytearray(), bytearray(), 0
         self._listed, self._queued_ns, self._queued_in = {}, [], []
         return columns
 
@@ -163,7 +164,8 @@ class Recorder:
         run_of = np.repeat(np.arange(len(run_rows)), run_counts)
         nth = np.arange(total) - np.repeat(np.cumsum(run_counts) - run_counts, run_counts)
         at = np.repeat(first_of[run_rows], run_counts) + nth
-        ends = self._run_ends(run_of, nth)
+        runs = np.frombuffer(bytes(self._runs), np.int64).reshape(len(run_rows), -1)
+        ends = self._run_ends(runs, run_of, nth)
         columns["end_ns"][at] = ends
         later = nth > 0
         columns["start_ns"][at[later]] = ends[np.flatnonzero(later) - 1]
@@ -175,7 +177,7 @@ class Recorder:
         if self._queued_ns:
             run_ends = np.cumsum(run_counts)
             columns["waiting"][at] += self._queue_growth(columns["start_ns"][at], run_ends)
-        columns["kv_used_blocks"][at] += self._growth(run_of, nth)
+        columns["kv_used_blocks"][at] += self._growth(runs, run_of, nth)
 
     def _queue_growth(self, starts: np.ndarray, run_ends: np.ndarray) -> np.ndarray:
         """Requests queued since each repetition's run began, given all starts and where each run stops.
@@ -189,9 +191,9 @@ class Recorder:
         grown: np.ndarray = np.cumsum(steps)[: len(starts)]
         return grown
 
-    def _run_ends(self, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
+    def _run_ends(self, runs: np.ndarray, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
         """End (ns) of the nth iteration of each run, in closed form for ramps."""
-        start, carry, first, growth, _ = (np.ascontiguousarray(column)[run_of] for column in self._run_rows.T)
+        start, carry, first, growth = (np.ascontiguousarray(column)[run_of] for column in runs[:, :4].T)
         k = nth + 1
         out: np.ndarray = start + (carry + first * k + growth * (k * (k - 1) // 2)) // FS_PER_NS
         begins = np.flatnonzero(nth == 0)
@@ -199,15 +201,9 @@ class Recorder:
             out[begins[i] : begins[i] + len(ends)] = list(ends)
         return out
 
-    @property
-    def _run_rows(self) -> np.ndarray:
-        """The runs as they were packed, int64, (runs, 5)."""
-        return np.frombuffer(bytes(self._runs), np.int64).reshape(-1, 5)
-
-    def _growth(self, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
+    def _growth(self, runs: np.ndarray, run_of: np.ndarray, nth: np.ndarray) -> np.ndarray:
         """KV blocks taken since the first iteration of the run (whose own growth the log holds already)."""
-        runs = self._run_rows
-        rings = np.frombuffer(bytes(self._rings), np.int64).reshape(len(runs), -1)
+        rings = runs[:, RUN_FIELDS:]
         size = rings.shape[1]
         first = runs[:, 4] % size
         prefix = np.zeros((len(rings), 2 * size + 1), dtype=np.int64)  # two rounds, so that no sum wraps

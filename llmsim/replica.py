@@ -131,7 +131,8 @@ class Replica:
             waiting = scheduler.queued
             iterations = self._repetitions(batch)
             ends = execute(batch, now, iterations)
-            over = Tick(env, ends[-1])
+            end = ends[-1]
+            over = Tick(env, end)
             if iterations == 1:
                 yield over
             else:
@@ -139,9 +140,8 @@ class Replica:
                 self.flight, self._run_over = (batch, ends), over
                 self.changed.add(self.index)
                 yield over
-                ends = self.flight[1]  # fewer, if an arrival has cut the run
+                ends, end = self.flight[1], env.now  # fewer and earlier, if an arrival has cut the run
                 self._in_run, self.flight = False, None
-            end = ends[-1]
             self._commit(batch, now, ends, end, waiting)
             now = end
 
@@ -151,7 +151,8 @@ class Replica:
 
     def _cut_run(self) -> None:
         """An arrival: the iteration in flight completes, the rest of the run is dropped."""
-        assert self.flight is not None and self._run_over is not None
+        assert self.flight is not None
+        assert self._run_over is not None
         batch, ends = self.flight
         ends = self._cut(ends, self.env.now)
         self.flight = batch, ends
@@ -187,16 +188,13 @@ class Replica:
         self.prefill_left += batch.lost_tokens
         for request in batch.rejected:
             self.prefill_left -= request.remaining_prefill
-            self._leave(request)
+            self._answer(request)
         self._preempted_in_vain += len(batch.preempted)
         if self._preempted_in_vain > LIVELOCK:
             raise StalledError.livelock(self.scheduler, LIVELOCK, batch.preempted[-1].id, self.kv.num_blocks)
         if self.regenerate_output:
             for request in batch.preempted:
                 request.output_target = request.generated + request.output_tokens
-        if self.on_finish is not None:
-            for request in batch.rejected:
-                self.on_finish(request)
 
     def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
         """Tokens, KV growth, finishes and log of the iterations that ran, the last to end at `last`."""
@@ -223,9 +221,10 @@ class Replica:
             for request, chunk in zip(batch.prefills, batch.chunks):  # noqa: B905  # add_prefill keeps them equal
                 if not request.chunks:
                     request.first_scheduled_ns = start
+                tokens = chunk * count
                 request.chunks += count
-                request.computed += chunk * count
-                self.prefill_left -= chunk * count
+                request.computed += tokens
+                self.prefill_left -= tokens
                 if request.computed == request.prefill_tokens:
                     self._complete_prompt(request, iteration, last)
 
@@ -265,10 +264,8 @@ class Replica:
                 self._answer(done)
 
     def _answer(self, request: Request) -> None:
-        self._leave(request)
-        if self.on_finish is not None:
-            self.on_finish(request)
-
-    def _leave(self, request: Request) -> None:
+        """It leaves, finished or rejected."""
         self.outstanding -= 1
         self.generated -= request.generated
+        if self.on_finish is not None:
+            self.on_finish(request)

@@ -194,9 +194,9 @@ class Scheduler(ABC):
         if more are free than are needed.
         """
         decodes, kv = self.decodes, self.kv
-        needed = decodes.blocks_needed()
-        if kv.free_blocks > needed:
-            kv.free_blocks -= needed
+        left = kv.free_blocks - decodes.blocks_needed()
+        if left > 0:
+            kv.free_blocks = left
         else:
             self._grow_one_by_one(batch)
         if decodes.size:
@@ -223,8 +223,8 @@ class Scheduler(ABC):
 
         A lower bound: any block_size iterations in a row take one block a decode.
         """
-        if not self.paged or not self.decodes.size:
+        decodes, kv = self.decodes, self.kv
+        if not decodes.paged or not decodes.size:
             return UNBOUNDED
-        kv = self.kv
-        rounds = (kv.free_blocks - reserve) // self.decodes.size
+        rounds = (kv.free_blocks - reserve) // decodes.size
         return 1 + rounds * kv.block_size if rounds > 0 else 1
