@@ -264,7 +264,6 @@ class Replica:
                 self._answer(done)
 
     def _answer(self, request: Request) -> None:
-        """It leaves, finished or rejected."""
         self.outstanding -= 1
         self.generated -= request.generated
         if self.on_finish is not None:
