@@ -42,6 +42,14 @@ def progress(replica: Replica, now: int) -> Progress:
     return Progress(blocks, prefill, generated)
 
 
+def standing(ends: Sequence[int], now: int) -> tuple[int, int]:
+    """Iterations of a run that ended before `now` (int ns), and when the next one ends; `now` if none is left."""
+    if isinstance(ends, Ramp):
+        return ends.standing(now)
+    done = bisect_left(ends, now)
+    return done, ends[done] if done < len(ends) else now
+
+
 def iterations_over(ends: Sequence[int], now: int) -> int:
     """Iterations of a run that ended before `now` (int ns)."""
     return ends.count_before(now) if isinstance(ends, Ramp) else bisect_left(ends, now)

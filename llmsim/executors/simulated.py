@@ -71,6 +71,16 @@ class Ramp(Sequence[int]):
         """Iterations that end before `now`: bisect_left in closed form."""
         return self.n if self.end_ns < now else self._reaching(now) - 1
 
+    def standing(self, now: int) -> tuple[int, int]:
+        """Iterations that end before `now`, and when the next one ends; `now` if none is left."""
+        first = self.start_ns + (self.carry + self.first) // FS_PER_NS
+        if now <= first:
+            return 0, first
+        if self.end_ns < now:
+            return self.n, now
+        k = self._reaching(now)
+        return k - 1, self.start_ns + self.elapsed_fs(k) // FS_PER_NS
+
     def _reaching(self, now: int) -> int:
         """The first iteration, counted from 1, that ends at or after `now`; the last if none does."""
         target = (now - self.start_ns) * FS_PER_NS  # smallest k with elapsed_fs(k) >= target
