@@ -61,7 +61,7 @@ class Replica:
         self.prefill_left = 0  # tokens they still have to compute before they decode, at the last commit
         self.generated = 0  # output tokens they have emitted, at the last commit
         self.flight: tuple[Batch, Sequence[int]] | None = None  # the run of iterations under way, and their ends
-        self.index, self.changed = 0, set[int]()  # `changed` holds `index` when one of these four has changed
+        self.index, self.changed = 0, set[int]()  # `changed` holds `index` when these or the KV have changed
         self._answers_together = scheduler.answers_together
         self._held: list[Request] = []  # done, and answered with the rest of their batch
         overridden = type(scheduler).executed is not Scheduler.executed
@@ -115,6 +115,7 @@ class Replica:
             yield Tick(env, self.startup_ns)
         now = env.now
         while not self.stopped:
+            self.changed.add(self.index)
             batch = schedule(now)
             if batch.preempted or batch.rejected:
                 self._settle_losses(batch)
@@ -184,7 +185,6 @@ class Replica:
         return min(steady, batch.decodes.steps_to_finish())
 
     def _settle_losses(self, batch: Batch) -> None:
-        self.changed.add(self.index)
         self.prefill_left += batch.lost_tokens
         for request in batch.rejected:
             self.prefill_left -= request.remaining_prefill

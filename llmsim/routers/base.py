@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmsim.progress import Progress, iterations_over, progress
+from llmsim.progress import Progress, progress, standing
 
 if TYPE_CHECKING:
     from llmsim.batch import Work
     from llmsim.costs.base import CostModel
     from llmsim.replica import Replica
     from llmsim.request import Request
+    from llmsim.routers.board import LoadBoard
 
 
 FOR_EVER_NS = 1 << 62
+
+Loads = Sequence[float] | Mapping[int, float] | NDArray[np.float64]
 
 
 class ReplicaView:
@@ -27,15 +31,14 @@ class ReplicaView:
     depends on how long outputs will be.
     """
 
-    __slots__ = ("_cost", "_done", "_ends", "_replica", "_until", "index")
+    __slots__ = ("_cost", "_replica", "board", "index")
 
     def __init__(self, index: int, replica: Replica, cost: CostModel | None = None) -> None:
         self.index = index
         self._replica = replica
         self._cost = cost
-        self._ends: Sequence[int] | None = None
-        self._done = 0
-        self._until = 0
+        self.board: LoadBoard | None = None
+        """The board that this view's replica reports to."""
 
     @property
     def outstanding(self) -> int:
@@ -92,32 +95,26 @@ class ReplicaView:
         """The same number for replicas that price alike: a router may price once for all of them."""
         return id(self._cost)
 
-    def watched(self, changed: set[int]) -> None:
-        """From now on this view's index appears in `changed` whenever what `work_left` says may have changed, but
-        for the passing of `steady_until`."""
-        self._replica.index, self._replica.changed = self.index, changed
+    def report_to(self, board: LoadBoard, position: int, changed: set[int]) -> None:
+        """From now on `position` appears in `changed` whenever what this view says may have changed, but for the
+        iterations of a run that end meanwhile (see `work_left`). One board at a time."""
+        self.board = board
+        self._replica.index, self._replica.changed = position, changed
 
-    @property
-    def steady_until(self) -> int:
-        """Until when (int ns, inclusive) the last answer of `work_left` holds if nothing else changes."""
-        return self._until
-
-    def work_left(self, now: int) -> tuple[int, int, int]:
-        """`outstanding`, `prefill_tokens` and `generated_tokens` at once; `now` is this instant."""
+    def work_left(self, now: int) -> tuple[int, int, int, int]:
+        """`outstanding`, `prefill_tokens` and `generated_tokens` at once, and until when (int ns, inclusive) they hold
+        if nothing else changes; `now` is this instant."""
         replica = self._replica
-        flight = replica.flight
-        if flight is None:
-            self._ends, self._until = None, FOR_EVER_NS
-            return replica.outstanding, replica.prefill_left, replica.generated
-        batch, ends = flight
-        if ends is not self._ends or now > self._until:
-            self._ends = ends
-            self._done = done = iterations_over(ends, now)
-            self._until = ends[done] if done < len(ends) else now  # up to there as many are over
-        done = self._done
-        prefill = replica.prefill_left - done * sum(batch.chunks) if batch.chunks else replica.prefill_left
-        generated = replica.generated if batch.decodes is None else replica.generated + done * batch.decodes.size
-        return replica.outstanding, prefill, generated
+        if replica.flight is None:
+            return replica.outstanding, replica.prefill_left, replica.generated, FOR_EVER_NS
+        batch, ends = replica.flight
+        done, until = standing(ends, now)
+        prefill, generated = replica.prefill_left, replica.generated
+        if batch.chunks:
+            prefill -= done * sum(batch.chunks)
+        if batch.decodes is not None:
+            generated += done * batch.decodes.size
+        return replica.outstanding, prefill, generated, until
 
     @property
     def _progress(self) -> Progress:
@@ -131,25 +128,38 @@ class Router(ABC):
         """Start a run over `replicas` replicas; `rng` is the run's stream for routing alone."""
         self.replicas = replicas
         self.rng = rng
-        self._last_sent = [-1] * replicas
+        self._last_sent = np.full(replicas, -1)
         self._sent = 0
 
     @abstractmethod
     def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
-        """Index of the replica that takes the request."""
+        """Index, in `replicas`, of the one that takes the request.
+
+        While the replicas stay the same, so does the sequence: a router may keep what it knows of it (LoadBoard).
+        """
 
     def answered(self, request: Request) -> None:  # noqa: B027  # a hook
         """Hook: the request is answered, so its output length (`generated`) is known from now on."""
 
-    def least(self, loads: Sequence[float], indices: Sequence[int] | None = None) -> int:
-        """The index (of all, or of `indices`) with the least load; among equals the one served longest ago."""
-        if indices is None:
-            best = min(loads)
-            equal = [loads.index(best)] if loads.count(best) == 1 else [i for i, v in enumerate(loads) if v == best]
+    def least(self, loads: Loads, indices: Sequence[int] | None = None) -> int:
+        """The index (of all, or of `indices`) with the least load; among equals the one served longest ago.
+
+        Fastest with an array, as a LoadBoard has them.
+        """
+        if indices is None and isinstance(loads, np.ndarray):
+            chosen = self._least_of_array(loads)
         else:
+            indices = range(len(loads)) if indices is None else indices
             best = min(loads[i] for i in indices)
             equal = [i for i in indices if loads[i] == best]
-        chosen = min(equal, key=lambda i: (self._last_sent[i], i))
+            chosen = equal[0] if len(equal) == 1 else min(equal, key=lambda i: (self._last_sent[i], i))
         self._sent += 1
         self._last_sent[chosen] = self._sent
         return chosen
+
+    def _least_of_array(self, loads: NDArray[np.float64]) -> int:
+        first = int(loads.argmin())
+        if first == loads.size - 1 - loads[::-1].argmin():  # searched from both ends: nobody is its equal
+            return first
+        equal = (loads == loads[first]).nonzero()[0]
+        return int(equal[self._last_sent[equal].argmin()])

@@ -1,4 +1,4 @@
-"""WorkBoard: what all replicas have left to do, as arrays, looked up again only where it has changed."""
+"""LoadBoard: what all replicas have to do, as arrays, looked up again only where it has changed."""
 
 from __future__ import annotations
 
@@ -11,26 +11,68 @@ if TYPE_CHECKING:
     from llmsim.routers.base import ReplicaView
 
 
-class WorkBoard:
-    """`outstanding`, `prefill` and `generated` by replica (int64), as ReplicaView.work_left has them at `refresh`.
+class LoadBoard:
+    """What the views of these replicas say, by position in their sequence, as it was at the last `refresh`.
 
-    A replica is asked again if it committed, took a request or began a run since, or if an iteration of its run has
-    ended: so an arrival costs what has changed, not what there is.
+    outstanding  requests sent there and not answered yet
+    prefill      tokens that they have still to compute before they decode
+    generated    output tokens that they have emitted so far
+    free_tokens  tokens of KV that nobody holds; only once `watch_kv` was called
+
+    All are float64 of shape (replicas,): counts, so exact, in the type that loads are computed in. Nobody but the
+    board writes them. A replica is asked again if it committed, took a request or began a run since, or if an
+    iteration of its run has ended: an arrival costs what has changed, and a few numpy calls over what there is.
     """
 
     def __init__(self, views: Sequence[ReplicaView]) -> None:
         self._views = views
-        self._changed = set(range(len(views)))
-        for view in views:
-            view.watched(self._changed)
-        self._until = np.zeros(len(views), dtype=np.int64)
-        self.outstanding, self.prefill, self.generated = (np.zeros(len(views), dtype=np.int64) for _ in range(3))
+        size = len(views)
+        self._changed = set(range(size))
+        for position, view in enumerate(views):
+            if view.board is not None:
+                view.board._views = ()  # it would miss changes from now on: of no use any more
+            view.report_to(self, position, self._changed)
+        self._until = np.zeros(size, dtype=np.int64)
+        self.outstanding, self.prefill, self.generated, self.free_tokens = np.zeros((4, size))
+        self._watches_kv = False
+        self._counted: set[int] = set()  # changed, and only `outstanding` asked for since
+
+    @classmethod
+    def over(cls, views: Sequence[ReplicaView]) -> LoadBoard:
+        """The board of this very sequence: the one it has, or a new one if it has none or its length has changed.
+
+        So routers that look at one sequence share a board, and a pool whose members have changed gets a new one if
+        it is handed in as a new sequence, or as one of another length.
+        """
+        board = views[0].board
+        if board is not None and board._views is views and board.outstanding.size == len(views):
+            return board
+        return cls(views)
+
+    def watch_kv(self) -> None:
+        """From the next `refresh` on, keep `free_tokens`, too."""
+        if not self._watches_kv:
+            self._watches_kv = True
+            self._changed.update(range(len(self._views)))
 
     def refresh(self, now: int) -> None:
         """Bring the arrays up to `now` (int ns)."""
-        self._changed.update(np.flatnonzero(self._until < now).tolist())
-        for i in self._changed:
-            view = self._views[i]
-            self.outstanding[i], self.prefill[i], self.generated[i] = view.work_left(now)
-            self._until[i] = view.steady_until
+        until, changed = self._until, self._changed
+        changed |= self._counted
+        if until[until.argmin()] < now:
+            changed.update((until < now).nonzero()[0].tolist())
+        for position in changed:
+            view = self._views[position]
+            counts = view.work_left(now)
+            self.outstanding[position], self.prefill[position], self.generated[position], until[position] = counts
+            if self._watches_kv:
+                self.free_tokens[position] = view.free_blocks * view.block_size
+        changed.clear()
+        self._counted.clear()
+
+    def count(self) -> None:
+        """Bring `outstanding` alone up to date."""
+        for position in self._changed:
+            self.outstanding[position] = self._views[position].outstanding
+        self._counted |= self._changed
         self._changed.clear()

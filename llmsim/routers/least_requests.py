@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmsim.routers.base import ReplicaView, Router
+from llmsim.routers.board import LoadBoard
 
 if TYPE_CHECKING:
     from llmsim.request import Request
@@ -18,4 +19,6 @@ class LeastRequests(Router):
 
     def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
         """The replica with the fewest outstanding requests."""
-        return self.least([view.outstanding for view in replicas])
+        board = LoadBoard.over(replicas)
+        board.count()
+        return self.least(board.outstanding)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmsim.routers.base import ReplicaView
+from llmsim.routers.board import LoadBoard
 from llmsim.routers.outputs import ExpectsOutputs
 
 if TYPE_CHECKING:
@@ -19,4 +20,6 @@ class LeastTokens(ExpectsOutputs):
 
     def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
         """The replica with the fewest prompt and expected output tokens outstanding."""
-        return self.least([view.prefill_tokens + self.decode_tokens(view) for view in replicas])
+        board = LoadBoard.over(replicas)
+        board.refresh(now)
+        return self.least(board.prefill + self.decode_tokens(board))

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmsim.batch import Work
 from llmsim.errors import ConfigError
 from llmsim.routers.base import ReplicaView
-from llmsim.routers.board import WorkBoard
+from llmsim.routers.board import LoadBoard
 from llmsim.routers.outputs import ExpectsOutputs
+from llmsim.routers.prices import TokenPrices
 
 if TYPE_CHECKING:
     from llmsim.request import Request
+
+Rates = tuple[float, float] | tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass
@@ -30,7 +33,7 @@ class LeastWork(ExpectsOutputs):
     chunk_tokens: int = 512
     decode_batch: int = 32
 
-    _board: WorkBoard | None = field(default=None, init=False, repr=False, compare=False)
+    _board: LoadBoard | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,38 +41,38 @@ class LeastWork(ExpectsOutputs):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1 but got {getattr(self, name)}")
 
-    def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
-        """The replica with the least expected seconds of work once it has this request."""
-        board = self._board or self._begin(replicas)
-        board.refresh(now)
-        prompt, outputs = request.prompt_tokens, self.output_tokens
-        rates = np.array([self._rates(view, prompt) for view in self._kinds])[self._kind_of]
-        # At least one token each, as in `decode_tokens`.
-        decode = np.maximum(board.outstanding * outputs - board.generated, board.outstanding)
-        loads = (board.prefill + prompt) * rates[:, 0] + (decode + outputs) * rates[:, 1]
-        return self.least(loads.tolist())
-
-    def _begin(self, replicas: Sequence[ReplicaView]) -> WorkBoard:
-        """What the replicas price with is asked for once."""
-        if not all(view.prices_work for view in replicas):
-            raise ConfigError("least_work needs a batch-time model for every replica; use least_tokens instead")
-        classes = [view.price_class for view in replicas]
-        first = {kind: view for view, kind in zip(reversed(replicas), reversed(classes), strict=True)}
-        self._kinds = list(first.values())
-        self._kind_of = [list(first).index(kind) for kind in classes]
-        self._board = WorkBoard(replicas)
-        return self._board
-
     def bind(self, replicas: int, rng: np.random.Generator) -> None:
         """Start a run."""
         super().bind(replicas, rng)
         self._board = None
 
-    def _rates(self, view: ReplicaView, prompt: int) -> tuple[float, float]:
-        """Seconds of a prompt token and of an output token, for a prompt of this length."""
-        chunk, batch = self.chunk_tokens, self.decode_batch
-        past = prompt // 2
-        pairs = chunk * past + chunk * (chunk + 1) // 2
-        context = batch * (prompt + int(self.output_tokens / 2))
-        per_prompt_token = view.seconds(Work(chunk, 1, past, pairs)) / chunk
-        return per_prompt_token, view.seconds(Work(decode_tokens=batch, decode_context=context)) / batch
+    def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
+        """The replica with the least expected seconds of work once it has this request."""
+        board = LoadBoard.over(replicas)
+        if board is not self._board:
+            self._begin(board, replicas)
+        board.refresh(now)
+        prompt, outputs = request.prompt_tokens, self.output_tokens
+        per_prompt_token, per_output_token = self._rates(prompt, outputs)
+        prefill, decode = board.prefill + prompt, self.decode_tokens(board) + outputs
+        return self.least(prefill * per_prompt_token + decode * per_output_token)
+
+    def _begin(self, board: LoadBoard, replicas: Sequence[ReplicaView]) -> None:
+        """What the replicas price with is asked for once."""
+        if not all(view.prices_work for view in replicas):
+            raise ConfigError("least_work needs a batch-time model for every replica; use least_tokens instead")
+        self._board = board
+        kinds = {view.price_class: view for view in replicas}
+        self._prices = [TokenPrices(view, self.chunk_tokens, self.decode_batch) for view in kinds.values()]
+        number = {kind: i for i, kind in enumerate(kinds)}
+        self._kind_of = np.array([number[view.price_class] for view in replicas])
+
+    def _rates(self, prompt: int, outputs: float) -> Rates:
+        """Seconds of a prompt token and of an output token for a prompt of this length: of all replicas, or of each
+        if there are several kinds."""
+        past, length = prompt // 2, prompt + int(outputs / 2)
+        rates = [(kind.prompt_token(past), kind.output_token(length)) for kind in self._prices]
+        if len(rates) == 1:
+            return rates[0]
+        per_prompt_token, per_output_token = np.array(rates).T
+        return per_prompt_token[self._kind_of], per_output_token[self._kind_of]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmsim.routers.base import ReplicaView, Router
+from llmsim.routers.board import LoadBoard
 
 if TYPE_CHECKING:
     from llmsim.request import Request
@@ -21,4 +22,7 @@ class MostFreeKv(Router):
 
     def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
         """Most free tokens; on caches of equal size this is the least memory in use or promised."""
-        return self.least([view.prefill_tokens - view.free_blocks * view.block_size for view in replicas])
+        board = LoadBoard.over(replicas)
+        board.watch_kv()
+        board.refresh(now)
+        return self.least(board.prefill - board.free_tokens)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from llmsim.errors import ConfigError
-from llmsim.routers.base import ReplicaView, Router
+from llmsim.routers.base import Router
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from llmsim.request import Request
+    from llmsim.routers.board import LoadBoard
 
 
 @dataclass
@@ -46,7 +48,6 @@ class ExpectsOutputs(Router):
             return self.expected_output_tokens
         return max(1.0, self._output_tokens / self._answers)
 
-    def decode_tokens(self, view: ReplicaView) -> float:
-        """Output tokens that the replica's outstanding requests are expected to emit yet: at least one each."""
-        left = view.outstanding * self.output_tokens - view.generated_tokens
-        return max(left, float(view.outstanding))
+    def decode_tokens(self, board: LoadBoard) -> NDArray[np.float64]:
+        """Output tokens that each replica's outstanding requests are expected to emit yet: at least one each."""
+        return np.maximum(board.outstanding * self.output_tokens - board.generated, board.outstanding)

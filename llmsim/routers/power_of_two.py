@@ -20,4 +20,5 @@ class PowerOfTwo(Router):
         """Two draws from the run's routing stream, then the shorter queue."""
         first = int(self.rng.integers(self.replicas))
         second = (first + 1 + int(self.rng.integers(self.replicas - 1))) % self.replicas if self.replicas > 1 else first
-        return self.least([view.outstanding for view in replicas], sorted({first, second}))
+        pair = sorted({first, second})
+        return self.least({i: replicas[i].outstanding for i in pair}, pair)
