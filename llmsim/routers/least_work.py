@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmsim.errors import ConfigError
 from llmsim.routers.base import ReplicaView
@@ -17,8 +16,6 @@ from llmsim.routers.prices import TokenPrices
 
 if TYPE_CHECKING:
     from llmsim.request import Request
-
-Rates = tuple[float, float] | tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass
@@ -52,10 +49,15 @@ class LeastWork(ExpectsOutputs):
         if board is not self._board:
             self._begin(board, replicas)
         board.refresh(now)
-        prompt, outputs = request.prompt_tokens, self.output_tokens
-        per_prompt_token, per_output_token = self._rates(prompt, outputs)
-        prefill, decode = board.prefill + prompt, self.decode_tokens(board) + outputs
-        return self.least(prefill * per_prompt_token + decode * per_output_token)
+        self._price(request.prompt_tokens)
+        # In arrays that are kept: (prefill + prompt) * per_prompt_token + (decode + outputs) * per_output_token.
+        prefill = np.add(board.prefill, self._prompt, self._prefill)
+        prefill *= self._per_prompt_token
+        decode = self.decode_tokens(board, self._decode)
+        decode += self._expected
+        decode *= self._per_output_token
+        prefill += decode
+        return self.least(prefill)
 
     def _begin(self, board: LoadBoard, replicas: Sequence[ReplicaView]) -> None:
         """What the replicas price with is asked for once."""
@@ -66,13 +68,19 @@ class LeastWork(ExpectsOutputs):
         self._prices = [TokenPrices(view, self.chunk_tokens, self.decode_batch) for view in kinds.values()]
         number = {kind: i for i, kind in enumerate(kinds)}
         self._kind_of = np.array([number[view.price_class] for view in replicas])
+        self._prefill, self._decode = np.zeros((2, len(replicas)))
+        self._prompt = np.zeros(())
+        each = () if len(kinds) == 1 else (len(replicas),)
+        self._per_prompt_token, self._per_output_token = np.zeros(each), np.zeros(each)
 
-    def _rates(self, prompt: int, outputs: float) -> Rates:
-        """Seconds of a prompt token and of an output token for a prompt of this length: of all replicas, or of each
-        if there are several kinds."""
-        past, length = prompt // 2, prompt + int(outputs / 2)
-        rates = [(kind.prompt_token(past), kind.output_token(length)) for kind in self._prices]
-        if len(rates) == 1:
-            return rates[0]
-        per_prompt_token, per_output_token = np.array(rates).T
-        return per_prompt_token[self._kind_of], per_output_token[self._kind_of]
+    def _price(self, prompt: int) -> None:
+        """Seconds of a prompt token and of an output token for a prompt of this length, one for all or by replica."""
+        self._prompt[()] = prompt
+        past, length = prompt // 2, prompt + int(self.output_tokens / 2)
+        per_prompt_token = [kind.prompt_token(past) for kind in self._prices]
+        per_output_token = [kind.output_token(length) for kind in self._prices]
+        if len(self._prices) == 1:
+            self._per_prompt_token[()], self._per_output_token[()] = per_prompt_token[0], per_output_token[0]
+        else:
+            self._per_prompt_token = np.array(per_prompt_token)[self._kind_of]
+            self._per_output_token = np.array(per_output_token)[self._kind_of]

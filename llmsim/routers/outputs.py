@@ -35,6 +35,7 @@ class ExpectsOutputs(Router):
         super().bind(replicas, rng)
         self._answers = 0
         self._output_tokens = 0
+        self._expected = np.zeros(())  # `output_tokens`: numpy takes in its own scalars in half the time
 
     def answered(self, request: Request) -> None:
         """Learn from it."""
@@ -48,6 +49,9 @@ class ExpectsOutputs(Router):
             return self.expected_output_tokens
         return max(1.0, self._output_tokens / self._answers)
 
-    def decode_tokens(self, board: LoadBoard) -> NDArray[np.float64]:
+    def decode_tokens(self, board: LoadBoard, out: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Output tokens that each replica's outstanding requests are expected to emit yet: at least one each."""
-        return np.maximum(board.outstanding * self.output_tokens - board.generated, board.outstanding)
+        self._expected[()] = self.output_tokens
+        left = np.multiply(board.outstanding, self._expected, out)
+        left -= board.generated
+        return np.maximum(left, board.outstanding, out=left)
