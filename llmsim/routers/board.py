@@ -19,9 +19,9 @@ class LoadBoard:
     generated    output tokens that they have emitted so far
     free_tokens  tokens of KV that nobody holds; only once `watch_kv` was called
 
-    All are float64 of shape (replicas,): counts, so exact, in the type that loads are computed in. Nobody but the
-    board writes them. A replica is asked again if it committed, took a request or began a run since, or if an
-    iteration of its run has ended: an arrival costs what has changed, and a few numpy calls over what there is.
+    All are float64 of shape (replicas,), to be read only: counts, so exact, in the type that loads are computed in.
+    A replica is asked again if it committed, took a request or began a run since, or if an iteration of its run has
+    ended: an arrival costs what has changed, and a few numpy calls over what there is.
     """
 
     def __init__(self, views: Sequence[ReplicaView]) -> None:
@@ -33,7 +33,11 @@ class LoadBoard:
                 view.board._views = ()  # it would miss changes from now on: of no use any more
             view.report_to(self, position, self._changed)
         self._until = np.zeros(size, dtype=np.int64)
-        self.outstanding, self.prefill, self.generated, self.free_tokens = np.zeros((4, size))
+        columns = np.zeros((4, size))
+        self._written = tuple(columns)
+        shown = columns.view()
+        shown.flags.writeable = False
+        self.outstanding, self.prefill, self.generated, self.free_tokens = shown
         self._watches_kv = False
         self._counted: set[int] = set()  # changed, and only `outstanding` asked for since
 
@@ -58,21 +62,22 @@ class LoadBoard:
     def refresh(self, now: int) -> None:
         """Bring the arrays up to `now` (int ns)."""
         until, changed = self._until, self._changed
+        outstanding, prefill, generated, free_tokens = self._written
         changed |= self._counted
         if until[until.argmin()] < now:
             changed.update((until < now).nonzero()[0].tolist())
         for position in changed:
             view = self._views[position]
-            counts = view.work_left(now)
-            self.outstanding[position], self.prefill[position], self.generated[position], until[position] = counts
+            outstanding[position], prefill[position], generated[position], until[position] = view.work_left(now)
             if self._watches_kv:
-                self.free_tokens[position] = view.free_blocks * view.block_size
+                free_tokens[position] = view.free_blocks * view.block_size
         changed.clear()
         self._counted.clear()
 
     def count(self) -> None:
         """Bring `outstanding` alone up to date."""
+        outstanding = self._written[0]
         for position in self._changed:
-            self.outstanding[position] = self._views[position].outstanding
+            outstanding[position] = self._views[position].outstanding
         self._counted |= self._changed
         self._changed.clear()
