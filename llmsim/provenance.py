@@ -15,13 +15,14 @@ from llmsim.data import PACKAGE
 if TYPE_CHECKING:
     from llmsim.config import RunSpec
     from llmsim.costs.calibration import Calibration
+    from llmsim.traces.stream import WorkloadStream
     from llmsim.traces.workload import Workload
 
-LIBRARIES = ("llmsim", "numpy", "pandas", "pyarrow", "simpy")
+LIBRARIES = ("llmsim", "ddsketch", "numpy", "pandas", "pyarrow", "simpy")
 
 
 def manifest(
-    spec: RunSpec, workload: Workload, calibrations: Sequence[Calibration], timing: Mapping[str, float]
+    spec: RunSpec, workload: Workload | WorkloadStream, calibrations: Sequence[Calibration], timing: Mapping[str, float]
 ) -> dict[str, Any]:
     """What meta.json holds: everything about the run that is no result, wall times included."""
     used = [

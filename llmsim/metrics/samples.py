@@ -97,7 +97,7 @@ class Sample:
         self._values, self._weights = distinct(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         if self._weights.sum(dtype=np.float64) >= 2**63:  # int64 sums would wrap
             raise OverflowError(
-                "a sample holds 2**63 counts or more (as ns, 292 replica-years of simulated time); make the run shorter "
+                "a sample holds 2**63 counts or more (as ns, 292 replica-years); make the run shorter "
                 "or simulate the fleet cell by cell (docs/scale.md)"
             )
         if len(self._values) > self._limit:
