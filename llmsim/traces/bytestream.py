@@ -14,7 +14,7 @@ from llmsim.traces import files
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-BUFFER = 1 << 20
+BUFFER = 1 << 18
 """Bytes read at a time."""
 
 

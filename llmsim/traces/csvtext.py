@@ -90,7 +90,9 @@ def text_blocks(
         cells = cells.iloc[prefix:].reset_index(drop=True)
         yield cells, line
         if not prefix:
-            top, prefix = top + decode(opening, source, seen), 1
+            top += decode(opening, source, seen)
+            opened = read_cells(top)
+            prefix = 1 if opened is None else len(opened)  # more than 1 if a bare carriage return is in it
         seen += piece.count(b"\n")
         line += len(cells)
         piece = _records(lines, block, source)
@@ -123,7 +125,8 @@ def _records(lines: Iterator[bytes], count: int, source: str) -> bytes:
     def following() -> Iterator[str]:
         for line in chain(piece, lines):
             taken.append(line)
-            yield line.decode("utf-8", "replace")
+            # The csv module stumbles over a bare carriage return, which ends a field as a comma does.
+            yield line.decode("utf-8", "replace").replace("\r", ",")
 
     try:
         for _ in islice(csv.reader(following()), count):
