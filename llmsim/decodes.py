@@ -72,6 +72,10 @@ class DecodeSet:
         """Tokens of a member's sequence at this step."""
         return request.slot_anchor + self.step
 
+    def since(self, request: Request) -> int:
+        """The step, as `token_ranges` count them, from which on a member has emitted or will emit here."""
+        return request.slot_start
+
     def join(self, request: Request) -> None:
         """Add a request whose prefill is complete; it decodes from the next step on.
 

@@ -55,6 +55,10 @@ class Cohort(DecodeSet):
         """Whether the request is a member."""
         return request.id in self._members
 
+    def since(self, request: Request) -> int:
+        """As in DecodeSet, in steps of the replica (or earlier, if it stands still)."""
+        return request.slot_start + self._lags[bisect_right(self._since, request.slot_start) - 1]
+
     def advance(self, steps: int = 1) -> Collection[Request]:
         """As in DecodeSet, and so many steps of the replica; those that are done are returned in order of arrival."""
         count = self._steps.count
@@ -201,6 +205,10 @@ class Cohorts(DecodeSet):
     def length(self, request: Request) -> int:
         """As in DecodeSet."""
         return self.of(request).length(request)
+
+    def since(self, request: Request) -> int:
+        """As in DecodeSet."""
+        return self.of(request).since(request)
 
     def join(self, request: Request) -> None:
         """Raises SchedulerError: which cohort a request joins is the policy's to say."""

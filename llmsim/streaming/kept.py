@@ -43,8 +43,9 @@ class KeptEnds:
                     step = min(step, first)
                 else:
                     iteration = min(iteration, -first - 1)
-        for request in self._replica.scheduler.decodes.members:
-            step = min(step, request.slot_start)
+        decodes = self._replica.scheduler.decodes
+        for request in decodes.members:
+            step = min(step, decodes.since(request))
         drop = max(iteration - self.first, 0)
         self.ends, self.first = self.ends[drop:].copy(), self.first + drop
         drop = max(step - self.first_step, 0)

@@ -152,8 +152,10 @@ def test_tokens_are_told_in_steps_of_the_replica_across_cohorts():
     cohort.advance(2)
     steps.count += 3  # others ran
     cohort.advance()
+    assert cohort.since(request) == 0
     cohort.move([request], other)
     other.advance()
+    assert Cohorts(16, steps, [cohort, other]).since(request) == 6
     other.leave(request)
     assert request.token_ranges == [0, 1, 5, 6]
     assert request.generated == 4
