@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +18,14 @@ from llmsim.provenance import manifest
 from llmsim.results import Headline, Result
 from llmsim.streaming.files import TableFiles
 from llmsim.streaming.stream import Stream
-from llmsim.traces.stream import stream_workload
+from llmsim.traces.stream import stream_of, stream_workload
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
+    from llmsim.cluster import Cluster
     from llmsim.config import RunSpec
+    from llmsim.traces.stream import WorkloadStream
+    from llmsim.traces.workload import Workload
 
 NO_END_NS = 1 << 62
 BLOCK = 1 << 15
@@ -50,6 +53,7 @@ def simulate_stream(
     out: str | Path | None = None,
     *,
     scheduler: Any = None,
+    workload: Workload | None = None,
     progress: Callable[[int, int], None] | None = None,
     arguments: list[str] | None = None,
     exact_values: int = EXACT_VALUES,
@@ -58,47 +62,46 @@ def simulate_stream(
 
     The summary is that of `simulate`, byte for byte, as long as no latency takes more than `exact_values` different
     values; past that its percentiles are within 0.1 % of their values, and the summary says so. Without `out` the
-    tables are not kept. `scheduler` as in `simulate`; `arguments` (of a command line) go into the manifest.
+    tables are not kept. `scheduler` and `workload` as in `simulate`; `arguments` go into the manifest.
 
     Raises ConfigError, TraceError, CalibrationError, CapacityError or StalledError; then nothing is left under `out`.
     """
     began = time.perf_counter()
     prepared = Prepared(spec, scheduler)
-    workload = stream_workload(spec.workload, spec.seed, prepared.max_model_len, BLOCK)
+    limit = prepared.max_model_len
+    source = stream_of(workload, BLOCK) if workload else stream_workload(spec.workload, spec.seed, limit, BLOCK)
     cluster = prepared.cluster()
-    first_id = 0
-    for block in workload.blocks():
-        cluster.refuse_hopeless_lengths(block.prompt_tokens, block.output_tokens, first_id)
-        first_id += len(block)
-    options = prepared.tally_options(targets_expected=has_limits(workload.slo_classes, prepared.slo))
-    start_ns = max(to_ns(spec.warmup_s), workload.first_arrival_ns)
-    latest = to_ns(spec.horizon_s) if spec.horizon_s else NO_END_NS
-    tally = Tally(options, Span(start_ns, max(start_ns, latest), options.replicas), limit=exact_values)
-    ranges = Ranges(prepared.kinds)
-    told = manifest(spec, workload, [kind.calibration for kind in prepared.kinds], {})
+    _refuse_hopeless(cluster, source)
+    tally, ranges = _tally(prepared, source, exact_values), Ranges(prepared.kinds)
+    told = manifest(spec, source, [kind.calibration for kind in prepared.kinds], {})
+    if arguments is not None:
+        told = {"arguments": arguments, **told}
     result = StreamedResult(name=spec.name, summary={"scheduler": prepared.label}, manifest=told)
     target = None if out is None else NewFolder(out, result.folder_name())
-    with ExitStack() as stack:
-        draft = None if target is None else stack.enter_context(target)
-        with ExitStack() as writing:
-            files = None if draft is None else writing.enter_context(TableFiles(draft))
-            stream = Stream(prepared, cluster, workload, tally, ranges, files)
-            prepared.serve(
-                cluster,
-                stream.requests(),
-                workload.max_concurrency,
-                progress,
-                total=len(workload),
-                on_done=stream.done,
-            )
+    with nullcontext() if target is None else target as draft:
+        with nullcontext() if draft is None else TableFiles(draft) as files:
+            stream = Stream(prepared, cluster, source, tally, ranges, files)
+            served = {"total": len(source), "on_done": stream.done}
+            prepared.serve(cluster, stream.requests(), source.max_concurrency, progress, **served)
             stream.end()
         told |= {"wall_time": {"run_s": time.perf_counter() - began}, "streamed": True}
-        if arguments is not None:
-            told = {"arguments": arguments, **told}
-        summary = prepared.summary(tally, ranges, workload)
-        result = StreamedResult(name=spec.name, summary=summary, manifest=told)
+        result = replace(result, summary=prepared.summary(tally, ranges, source))
         if draft is not None:
             result.write_texts(draft)
-    if target is None:
-        return result
-    return StreamedResult(name=spec.name, summary=summary, manifest=told, folder=target.path)
+    return result if target is None else replace(result, folder=target.path)
+
+
+def _refuse_hopeless(cluster: Cluster, source: WorkloadStream) -> None:
+    first_id = 0
+    for block in source.blocks():
+        cluster.refuse_hopeless_lengths(block.prompt_tokens, block.output_tokens, first_id)
+        first_id += len(block)
+
+
+def _tally(prepared: Prepared, source: WorkloadStream, exact_values: int) -> Tally:
+    """Over a stretch of the clock whose end is not known yet."""
+    spec = prepared.spec
+    options = prepared.tally_options(targets_expected=has_limits(source.slo_classes, prepared.slo))
+    start_ns = max(to_ns(spec.warmup_s), source.first_arrival_ns)
+    latest = to_ns(spec.horizon_s) if spec.horizon_s else NO_END_NS
+    return Tally(options, Span(start_ns, max(start_ns, latest), options.replicas), limit=exact_values)

@@ -20,6 +20,7 @@ from llmsim.errors import ConfigError, LlmsimError
 from llmsim.kinds import kinds_of
 from llmsim.provenance import versions
 from llmsim.simulation import Run
+from llmsim.streaming import simulate_stream
 from llmsim.sweeps.inputs import check
 from llmsim.traces.spec import WorkloadSpec
 from llmsim.traces.workload import Workload, build_workload
@@ -27,6 +28,8 @@ from llmsim.traces.workload import Workload, build_workload
 if TYPE_CHECKING:
     from llmsim.sweeps.points import Task
 
+STREAMED_FROM = 100_000
+"""Requests of a run from which on its tables are not kept whole: workers side by side share the memory."""
 NO_FIGURES = ("name", "scheduler", "seed", "definitions")
 """What a summary says of its spec: the sweep's own columns say it."""
 
@@ -68,9 +71,7 @@ def run_task(task: Task) -> Outcome:
             )
         check(task.digests)
         workload = _workload(task)
-        run = Run(task.spec, workload=workload)
-        run.serve()
-        figures = flat(run.summary(run.tables()))
+        figures = flat(_summary(task, workload))
         lengths, requests = _digests(workload)
     except Exception as caught:
         error = f"{type(caught).__name__}: {caught}"
@@ -79,6 +80,15 @@ def run_task(task: Task) -> Outcome:
         key=task.key, seed=task.seed, spec=strict.dump(task.spec), figures=figures, error=error, trace=trace,
         lengths=lengths, requests=requests, seconds=time.perf_counter() - began,
     )  # fmt: skip
+
+
+def _summary(task: Task, workload: Workload) -> dict[str, Any]:
+    """The same either way; long runs need no tables in memory."""
+    if len(workload) >= STREAMED_FROM:
+        return simulate_stream(task.spec, workload=workload).summary
+    run = Run(task.spec, workload=workload)
+    run.serve()
+    return run.summary(run.tables())
 
 
 def flat(summary: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -78,7 +78,7 @@ def stream_workload(
     options = ReadOptions(spec.format, spec.columns, spec.on_bad, limit, spec.time_unit, spec.on_long)
     trace = TraceBlocks(path, options, block)
     if spec.lengths.kind in ("resampled", "empirical") or (spec.lengths.kind == "trace" and spec.shuffle):
-        return _held(workload_of(spec, seed, trace.whole(), max_model_len), block)
+        return stream_of(workload_of(spec, seed, trace.whole(), max_model_len), block)
     return _planned(Plan(spec, seed, max_model_len, block, trace=trace))
 
 
@@ -97,8 +97,8 @@ def _planned(plan: Plan) -> WorkloadStream:
     )
 
 
-def _held(workload: Workload, block: int) -> WorkloadStream:
-    """A stream of slices of a workload in memory."""
+def stream_of(workload: Workload, block: int = BLOCK) -> WorkloadStream:
+    """A stream of slices of a workload in memory, of `block` requests at most."""
 
     def slices() -> Iterator[Workload]:
         for start in range(0, len(workload), block):

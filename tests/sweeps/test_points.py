@@ -9,6 +9,7 @@ import pytest
 
 from llmsim.errors import ConfigError
 from llmsim.simulation import Run
+from llmsim.sweeps import worker
 from llmsim.sweeps.grid import load_grid
 from llmsim.sweeps.inputs import check
 from llmsim.sweeps.points import plan_of, shard_of
@@ -48,6 +49,14 @@ def test_at_another_rate_lengths_stay_and_arrivals_keep_their_proportions():
     assert np.array_equal(slow.prompt_tokens, fast.prompt_tokens)
     assert np.array_equal(slow.output_tokens, fast.output_tokens)
     assert np.allclose(slow.arrival_ns, 2.5 * fast.arrival_ns, atol=3)
+
+
+def test_long_runs_are_streamed_with_the_same_figures(monkeypatch):
+    (task,) = tasks_of(seeds=1)[:1]
+    whole = run_task(task)
+    monkeypatch.setattr(worker, "STREAMED_FROM", 1)
+    assert run_task(task).figures == whole.figures
+    assert len(whole.figures) > 50
 
 
 def test_outcomes_tell_what_workloads_share():
