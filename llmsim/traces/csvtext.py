@@ -87,14 +87,14 @@ def text_blocks(
         cells = read_cells(top + decode(piece, source, seen))
         if cells is None:
             raise ragged(_body(again(), source, above), source, above)
-        cells = cells.iloc[prefix:].reset_index(drop=True)
-        yield cells, line
+        for start in range(prefix, len(cells), block):  # one turn, but where bare carriage returns end rows, too
+            yield cells.iloc[start : start + block].reset_index(drop=True), line + start - prefix
+        line += len(cells) - prefix
         if not prefix:
             top += decode(opening, source, seen)
             opened = read_cells(top)
             prefix = 1 if opened is None else len(opened)  # more than 1 if a bare carriage return is in it
         seen += piece.count(b"\n")
-        line += len(cells)
         piece = _records(lines, block, source)
 
 

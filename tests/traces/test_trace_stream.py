@@ -186,6 +186,10 @@ def packings(rows: pd.DataFrame) -> dict[str, bytes]:
     return {
         "t.csv": text.encode(),
         "quoted.csv": text.replace("a,", '"a ""x"",\ny",').encode(),
+        # Every other line end a bare carriage return, which the parser takes for one, and the csv module does not.
+        "returns.csv": "".join(
+            line + ("\r" if i % 2 else "\n") for i, line in enumerate(text.replace("a,", '"a,\n",').splitlines())
+        ).encode(),
         "windows.csv": b"\xef\xbb\xbf\r\n\n" + text.replace("\n", "\r\n").rstrip().encode(),
         "blanks.csv": text.replace("\n", "\n\n,,,,,\n").encode(),
         "wide.csv": text.replace("\n", ",\n").encode(),
