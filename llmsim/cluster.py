@@ -14,7 +14,8 @@ from simpy.events import NORMAL, Event
 
 from llmsim.async_replica import AsyncReplica
 from llmsim.clock import Clock, Tick
-from llmsim.errors import CapacityError, StalledError
+from llmsim.errors import StalledError
+from llmsim.hopeless import limits, refuse_hopeless
 from llmsim.replica import Replica
 from llmsim.routers.base import ReplicaView
 from llmsim.units import to_seconds
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from llmsim.costs.base import CostModel
     from llmsim.executors.base import Executor
     from llmsim.kvcache import KVCache
+    from llmsim.pools import Pools
     from llmsim.recorder import Recorder
-    from llmsim.request import Request
+    from llmsim.request import Request, SloClass
     from llmsim.routers.base import Router
     from llmsim.schedulers.base import Scheduler
 
 Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all), about every hundredth of the run."""
@@ -45,8 +48,10 @@ class Cluster:
         self.env = Clock()
         self.router = router
         self.replicas: list[Replica] = []
+        self.pools: Pools | None = None
+        """Who may serve whom and when, if not everybody everybody always; its routers are asked instead of `router`."""
         self.in_flight: dict[int, Request] = {}
-        """Requests that were sent and neither answered nor rejected, by id, in the order of sending."""
+        """Requests that arrived and were neither answered nor rejected, by id, in order of arrival."""
         self._views: list[ReplicaView] = []
         self._done = 0
         self._total = 0
@@ -118,6 +123,8 @@ class Cluster:
             self.refuse_hopeless(requests)
         assert total is not None, "say how many requests an iterator has"
         self._total, self._progress, self._on_done = total, progress, on_done
+        if self.pools is not None:
+            self.pools.begin(self.env, self.replicas, self._views, self._deliver)
         if max_concurrency is None:
             self.env.process(self._arrivals(requests))
         else:
@@ -138,20 +145,22 @@ class Cluster:
             self._refuse_leftovers()
 
     def refuse_hopeless(self, requests: Sequence[Request]) -> None:
-        """Raise CapacityError for a request that could not finish even alone in the cache of some replica."""
+        """Raise CapacityError for a request that could not finish even alone in a cache that it may be sent to."""
         prompts = np.array([r.prompt_tokens for r in requests], dtype=np.int64)
         outputs = np.array([r.output_tokens for r in requests], dtype=np.int64)
-        self.refuse_hopeless_lengths(prompts, outputs)
+        asked = {id(r.slo): r.slo for r in requests}
+        place = {key: at for at, key in enumerate(asked)}
+        which = np.array([place[id(r.slo)] for r in requests], dtype=np.int64)
+        self.refuse_hopeless_lengths(prompts, outputs, list(asked.values()), which)
 
-    def refuse_hopeless_lengths(self, prompts: Ints, outputs: Ints, first_id: int = 0) -> None:
-        """The same of requests with ids from `first_id` on: prompt and output tokens, shapes (requests,)."""
-
-        def limits(replica: Replica) -> tuple[int, ...]:
-            policy = replica.scheduler
-            return policy.paged, policy.max_model_len, policy.longest_sequence, policy.kv.num_blocks
-
-        for replica in {limits(replica): replica for replica in self.replicas}.values():
-            refuse_hopeless(prompts, outputs, replica, first_id)
+    def refuse_hopeless_lengths(
+        self, prompts: Ints, outputs: Ints, asked: Sequence[SloClass], which: Ints, first_id: int = 0
+    ) -> None:
+        """The same of requests with ids from `first_id` on: prompt and output tokens, and which of the classes `asked`
+        each belongs to, shapes (requests,)."""
+        for replicas, theirs in self._audiences(asked, which):
+            for replica in {limits(replica): replica for replica in replicas}.values():
+                refuse_hopeless(prompts, outputs, theirs, replica, first_id)
 
     def _arrivals(self, requests: Iterable[Request]) -> Generator[Event, None, None]:
         env = self.env
@@ -162,10 +171,24 @@ class Cluster:
                     return
             self._send(request)
 
+    def _audiences(self, asked: Sequence[SloClass], which: Ints) -> Iterator[tuple[list[Replica], Mask]]:
+        """Replicas with the requests (requests,) that may be sent to any of them."""
+        if self.pools is None:
+            yield self.replicas, np.ones(len(which), dtype=bool)
+            return
+        for pool, members in self.pools.everybody():
+            theirs = np.array([self.pools.pool_for(a) is pool for a in asked], dtype=bool)
+            yield [self.replicas[index] for index in members], theirs[which]
+
     def _send(self, request: Request) -> None:
-        index = self.router.route(request, self._views, self.env.now) if len(self.replicas) > 1 else 0
-        request.replica = index
         self.in_flight[request.id] = request
+        if self.pools is not None:
+            self.pools.take(request)
+            return
+        self._deliver(request, self.router.route(request, self._views, self.env.now) if len(self.replicas) > 1 else 0)
+
+    def _deliver(self, request: Request, index: int) -> None:
+        request.replica = index
         self.replicas[index].submit(request)
 
     def _on_finish(self, request: Request) -> None:
@@ -173,7 +196,9 @@ class Cluster:
         del self.in_flight[request.id]
         if self._on_done is not None:
             self._on_done(request)
-        if not request.rejected:
+        if self.pools is not None:
+            self.pools.done(request, request.replica)
+        elif not request.rejected:
             self.router.answered(request)
         if self._progress is not None and self._done * 100 // self._total > (self._done - 1) * 100 // self._total:
             self._progress(self._done, self._total)
@@ -186,6 +211,8 @@ class Cluster:
 
     def _stop(self, _: Event) -> None:
         self._closed = True
+        if self.pools is not None:
+            self.pools.stop()
         for replica in self.replicas:
             replica.stop()
 
@@ -194,6 +221,8 @@ class Cluster:
             for replica in self.replicas:
                 assert not replica.kv.used_blocks, f"{replica.kv.used_blocks} KV blocks leaked"
             return
+        if self.pools is not None:
+            self.pools.refuse_held()
         stuck = next(iter(self.in_flight.values()))
         replica = self.replicas[stuck.replica]
         kv, scheduler = replica.kv, replica.scheduler
@@ -215,31 +244,3 @@ def no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def refuse_hopeless(prompts: Ints, outputs: Ints, replica: Replica, first_id: int = 0) -> None:
-    """Raise CapacityError for a request that could not finish even alone in this replica's cache.
-
-    It must fit with its whole output and what the policy keeps free (Scheduler.longest_sequence). Prompt and output
-    tokens, shapes (requests,), of requests with ids from `first_id` on.
-    """
-    kv, scheduler = replica.kv, replica.scheduler
-    if not scheduler.paged:
-        needed, offered = kv.blocks_for(scheduler.max_model_len), kv.num_blocks
-        if needed > offered:
-            raise CapacityError(
-                f"{type(scheduler).__name__} reserves max_model_len={scheduler.max_model_len} tokens a request, "
-                f"{needed} KV blocks, but the cache has {offered}; lower engine.max_model_len or raise num_blocks"
-            )
-        return
-    limit = scheduler.longest_sequence
-    # Longer prompts than the model takes are rejected by the scheduler.
-    hopeless = (prompts <= scheduler.max_model_len) & (prompts + outputs > limit)
-    if hopeless.any():
-        at = int(np.argmax(hopeless))
-        raise CapacityError(
-            f"request {first_id + at} grows to {prompts[at] + outputs[at]} tokens "
-            f"(prompt {prompts[at]}, output {outputs[at]}) but {kv.num_blocks} KV blocks of "
-            f"{kv.block_size} serve {limit} at most; raise engine.num_blocks, or drop or clip long requests "
-            "(workload.on_long)"
-        )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,89 +15,25 @@ from typing import Any
 import yaml
 
 from llmsim import strict
+from llmsim.cluster_spec import LONGEST_S, ClusterSpec, EngineSpec, GroupSpec, StepSpec, at_least
 from llmsim.errors import ConfigError
 from llmsim.traces.spec import WorkloadSpec
 
+__all__ = [
+    "ClusterSpec",
+    "EngineSpec",
+    "GroupSpec",
+    "RunSpec",
+    "StepSpec",
+    "apply_override",
+    "dump_run",
+    "load_runs",
+    "put",
+    "read_run",
+    "read_yaml",
+]
+
 DEFINITIONS = ("vllm", "slai")
-
-
-LONGEST_S = 1e9
-"""Seconds (32 years) that a run's times may reach: well inside what an int64 of nanoseconds holds."""
-
-
-def _at_least(minimum: float, most: float = math.inf, **values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not (minimum <= value <= most and value < math.inf):
-            limit = "" if most == math.inf else f" and at most {most:g}"
-            raise ConfigError(f"{name} must be at least {minimum:g}{limit} but got {value}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSpec:
-    """The engine around the scheduler; None takes the calibration's value.
-
-    `watermark` is the share of blocks kept free at admission. `first_token_at_prefill_end` and
-    `preempted_request_regenerates_output` are the semantics of vLLM (true, false) or of SLAI and Sarathi's
-    OSDI branch (false, true). `async_scheduling`: each batch is formed when the one before it starts (vLLM from 0.14
-    on; policies that do so have `runs_ahead`; None takes the calibration's engine). `host_overhead_s` seconds are added
-    to every iteration. The engine forms no batch in the first `startup_lag_s` seconds, though requests arrive (SLAI's
-    driver hands 16,384 over before it starts).
-    """
-
-    block_size: int | None = None
-    num_blocks: int | None = None
-    watermark: float = 0.01
-    max_model_len: int | None = None
-    first_token_at_prefill_end: bool = True
-    preempted_request_regenerates_output: bool = False
-    async_scheduling: bool | None = None
-    host_overhead_s: float | None = None
-    startup_lag_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        _at_least(1, num_blocks=self.num_blocks, max_model_len=self.max_model_len)
-        _at_least(1, 4096, block_size=self.block_size)
-        _at_least(0, 3600, host_overhead_s=self.host_overhead_s)
-        _at_least(0, LONGEST_S, startup_lag_s=self.startup_lag_s)
-        if not 0 <= self.watermark < 1:
-            raise ConfigError(f"watermark is a share and must be in [0, 1) but got {self.watermark}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupSpec:
-    """Replicas of a kind; what is None is as in the run (calibration, scheduler, engine)."""
-
-    replicas: int = 1
-    calibration: str | None = None
-    scheduler: str | dict[str, Any] | None = None
-    engine: EngineSpec | None = None
-
-    def __post_init__(self) -> None:
-        _at_least(1, replicas=self.replicas)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterSpec:
-    """How many replicas, of which kinds, and who sends requests to them.
-
-    Either `replicas` equal ones, or `groups`: replicas are numbered group by group. All engines of a cluster must
-    have the same semantics (`first_token_at_prefill_end`, `preempted_request_regenerates_output`).
-    """
-
-    replicas: int = 1
-    router: str | dict[str, Any] = "round_robin"
-    groups: tuple[GroupSpec, ...] = ()
-
-    def __post_init__(self) -> None:
-        _at_least(1, replicas=self.replicas)
-        object.__setattr__(self, "groups", tuple(self.groups))
-        total = sum(group.replicas for group in self.groups)
-        if self.groups and self.replicas not in (1, total):
-            raise ConfigError(
-                f"cluster: groups hold {total} replicas but replicas is {self.replicas}; leave replicas out"
-            )
-        if self.groups:
-            object.__setattr__(self, "replicas", total)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +61,8 @@ class RunSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _at_least(0, seed=self.seed)
-        _at_least(0, LONGEST_S, warmup_s=self.warmup_s)
+        at_least(0, seed=self.seed)
+        at_least(0, LONGEST_S, warmup_s=self.warmup_s)
         if self.horizon_s is not None and not 0 < self.horizon_s <= LONGEST_S:
             raise ConfigError(
                 f"horizon_s must be above 0 and at most {LONGEST_S:g} but got {self.horizon_s}; leave it out for no "

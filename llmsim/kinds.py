@@ -1,18 +1,26 @@
-"""What the replicas of a run are made of: calibration, engine and policy of each kind, ready to be built."""
+"""What the replicas of a run are made of: calibration, engine, policy and life of each kind, ready to be built."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from llmsim import registry
+from llmsim.cluster_spec import GroupSpec
 from llmsim.costs.calibration import load_calibration
+from llmsim.elastic import Life, lives
 from llmsim.errors import ConfigError
 from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.kvcache import KVCache
+from llmsim.metrics.service import GroupStays, Stay
+from llmsim.pools import Pool, Pools
 from llmsim.recorder import Recorder
+from llmsim.request import NEVER
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
@@ -35,9 +43,14 @@ def simulated(kind: Kind, cost: CostModel) -> tuple[Executor, KVCache]:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`count` equal replicas: the engine's numbers once spec and calibration are put together."""
+    """Equal replicas, a life each: the engine's numbers once spec and calibration are put together.
 
-    count: int
+    `model` is what requests ask for, `gpus` how many cards a replica takes.
+    """
+
+    lives: tuple[Life, ...]
+    model: str
+    gpus: int
     calibration: Calibration
     engine: EngineSpec
     scheduler: Any
@@ -46,11 +59,15 @@ class Kind:
     max_model_len: int
 
     @classmethod
-    def of(cls, count: int, calibration: str, engine: EngineSpec, scheduler: Any) -> Kind:
-        """Load the calibration; what the engine leaves open is the calibration's."""
+    def of(cls, replicas: int | GroupSpec, calibration: str, engine: EngineSpec, scheduler: Any) -> Kind:
+        """Load the calibration; what group and engine leave open is the calibration's."""
+        group = GroupSpec(replicas=replicas) if isinstance(replicas, int) else replicas
         loaded = _with_overhead(load_calibration(calibration), engine.host_overhead_s)
+        model, gpus = model_and_gpus(loaded.model)
         return cls(
-            count,
+            lives(group, to_ns(engine.startup_lag_s)),
+            group.model or model,
+            gpus,
             loaded,
             engine,
             scheduler,
@@ -59,10 +76,15 @@ class Kind:
             engine.max_model_len or loaded.max_model_len,
         )
 
+    @property
+    def count(self) -> int:
+        """Replicas that are there at any time."""
+        return len(self.lives)
+
     def add_to(self, cluster: Cluster, spec: RunSpec, observer: Observer | None, machine: Machine = simulated) -> None:
         """Add the replicas to the cluster, each with a policy of its own, on what `machine` makes."""
         estimates = self.calibration.cost_model()  # for routers, one for all; they need not stay inside the box
-        for _ in range(self.count):
+        for life in self.lives:
             policy = registry.build("scheduler", with_predictor(self.scheduler))
             if policy is self.scheduler:
                 policy = copy.copy(policy)  # an object was given: replicas do not share it
@@ -78,10 +100,9 @@ class Kind:
                 first_token_at_prefill_end=self.engine.first_token_at_prefill_end,
                 regenerate_output=self.engine.preempted_request_regenerates_output,
                 async_scheduling=self._runs_ahead(policy),
-                startup_ns=to_ns(self.engine.startup_lag_s),
+                startup_ns=life.ready_ns,
                 cost=estimates,
             )
-
 
     def _runs_ahead(self, policy: Scheduler) -> bool:
         asked = self.engine.async_scheduling
@@ -103,13 +124,71 @@ def kinds_of(spec: RunSpec, scheduler: Any = None) -> list[Kind]:
         return [Kind.of(spec.cluster.replicas, spec.calibration, spec.engine, scheduler or spec.scheduler)]
     return [
         Kind.of(
-            group.replicas,
+            group,
             group.calibration or spec.calibration,
             group.engine or spec.engine,
             scheduler or group.scheduler or spec.scheduler,
         )
         for group in groups
     ]
+
+
+def limits_of(kinds: Sequence[Kind]) -> dict[str, int]:
+    """The longest prompt, in tokens, of each model: any replica of it must be able to take it."""
+    limits: dict[str, int] = {}
+    for kind in kinds:
+        limits[kind.model] = min(kind.max_model_len, limits.get(kind.model, kind.max_model_len))
+    return limits
+
+
+def members_of(kinds: Sequence[Kind]) -> dict[str, list[int]]:
+    """The replicas of each model, numbered as in the run."""
+    members: dict[str, list[int]] = {}
+    first = 0
+    for kind in kinds:
+        members.setdefault(kind.model, []).extend(range(first, first + kind.count))
+        first += kind.count
+    return members
+
+
+def pools_of(kinds: Sequence[Kind], router: Any, stream: np.random.SeedSequence) -> Pools:
+    """A pool a model, each with a router and a random stream of its own; a single one has `stream` itself."""
+    members = members_of(kinds)
+    streams = [stream] if len(members) == 1 else stream.spawn(len(members))
+    pools = []
+    for model, seeds in zip(members, streams, strict=True):
+        built = registry.build("router", router)
+        if built is router:
+            built = copy.copy(built)  # an object was given: pools do not share it
+        pools.append(Pool(model, built, np.random.default_rng(seeds)))
+    pool_of = {index: at for at, indices in enumerate(members.values()) for index in indices}
+    lives = [life for kind in kinds for life in kind.lives]
+    return Pools(pools, [pool_of[index] for index in range(len(lives))], lives)
+
+
+def stays_of(kinds: Sequence[Kind], left_ns: Sequence[int]) -> list[GroupStays]:
+    """When the replicas of each kind were there, given when they had left (NEVER: not in this run)."""
+    groups, first = [], 0
+    for kind in kinds:
+        stays = tuple(
+            Stay(
+                replica=first + at,
+                added_ns=life.added_ns,
+                up_ns=life.serves_from_ns,
+                removed_ns=NEVER if life.removed_ns is None else life.removed_ns,
+                left_ns=left_ns[first + at],
+            )
+            for at, life in enumerate(kind.lives)
+        )
+        groups.append(GroupStays(model=kind.model, calibration=kind.calibration.name, gpus=kind.gpus, stays=stays))
+        first += kind.count
+    return groups
+
+
+def model_and_gpus(name: str) -> tuple[str, int]:
+    """What a calibration's model is called without its -tpN, and the N cards that share it (1 without)."""
+    shared = re.fullmatch(r"(.+)-tp(\d+)", name)
+    return (shared[1], int(shared[2])) if shared else (name, 1)
 
 
 def with_predictor(scheduler: Any) -> Any:

@@ -13,9 +13,12 @@ import numpy as np
 from llmsim import registry
 from llmsim.cluster import Cluster
 from llmsim.costs.ranges import RangeTally
-from llmsim.kinds import Kind, Machine, kinds_of, simulated
+from llmsim.kinds import Kind, Machine, kinds_of, limits_of, members_of, pools_of, simulated, stays_of
 from llmsim.metrics import Definitions, Slo, TallyOptions, parse_slo
+from llmsim.metrics.plain import plain
+from llmsim.metrics.service import presence_of, service_report
 from llmsim.metrics.summary import PERCENTILES, summary_of
+from llmsim.traces.served import check_models
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
     from llmsim.config import RunSpec
     from llmsim.costs.calibration import Calibration
     from llmsim.metrics import Tally
+    from llmsim.metrics.quantiles import Ints
     from llmsim.recorder import Observer
-    from llmsim.request import Request
+    from llmsim.request import Request, SloClass
     from llmsim.traces.stream import WorkloadStream
     from llmsim.traces.workload import Workload
 
@@ -37,8 +41,8 @@ class Prepared:
         self.spec = spec
         self.given = scheduler
         self.kinds = kinds_of(spec, scheduler)
-        self.max_model_len = min(kind.max_model_len for kind in self.kinds)
-        """Any replica must be able to take any prompt."""
+        self.limits = limits_of(self.kinds)
+        """Tokens that a prompt for each model may have: any replica of it must be able to take it."""
 
     def cluster(self, observer: Observer | None = None, machine: Machine = simulated) -> Cluster:
         """A cluster as the spec describes it, nothing served yet."""
@@ -50,7 +54,13 @@ class Prepared:
         cluster = Cluster(router)
         for kind in self.kinds:
             kind.add_to(cluster, spec, observer, machine)
+        if spec.cluster.scheduled or len(self.limits) > 1:
+            cluster.pools = pools_of(self.kinds, spec.cluster.router, stream)
         return cluster
+
+    def check_models(self, classes: Sequence[SloClass], index: Ints) -> None:
+        """ConfigError if requests, given the class of each (requests,), ask for what this cluster does not serve."""
+        check_models(self.limits, classes, np.bincount(index, minlength=len(classes)))
 
     def serve(
         self,
@@ -79,8 +89,8 @@ class Prepared:
         """The policies in one line."""
         return policies_label(self.spec, self.given)
 
-    def tally_options(self, targets_expected: bool = False) -> TallyOptions:
-        """What of this run is measured."""
+    def tally_options(self, *, targets_expected: bool = False, models: bool = False) -> TallyOptions:
+        """What of this run is measured; `models`: requests name models."""
         spec = self.spec
         return TallyOptions(
             definitions=self.definitions,
@@ -91,12 +101,18 @@ class Prepared:
             percentiles=PERCENTILES,
             first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
             targets_expected=targets_expected,
+            members=members_of(self.kinds) if models else None,
         )
 
-    def summary(self, tally: Tally, ranges: Ranges, workload: Workload | WorkloadStream) -> dict[str, Any]:
-        """Name and policy, every metric, and how far the calibrations were stretched."""
+    def summary(
+        self, tally: Tally, ranges: Ranges, workload: Workload | WorkloadStream, cluster: Cluster
+    ) -> dict[str, Any]:
+        """Name and policy, every metric, who was there when, and how far the calibrations were stretched."""
         spec = self.spec
         summary: dict[str, Any] = {"name": spec.name, "scheduler": self.label, "seed": spec.seed}
+        pools = cluster.pools
+        stays = stays_of(self.kinds, pools.left_ns) if pools is not None and spec.cluster.scheduled else []
+        tally.were_there(presence_of(stays) if stays else None)
         sizes = {kind.block_size for kind in self.kinds}
         summary |= summary_of(
             tally,
@@ -104,6 +120,9 @@ class Prepared:
             block_size=self.kinds[0].block_size if len(sizes) == 1 else None,
             closed_loop=workload.max_concurrency is not None,
         )
+        if pools is not None and stays:
+            end_ns = tally.run_end_ns(None if spec.horizon_s is None else to_ns(spec.horizon_s))
+            summary["replicas"] = plain(service_report(stays, end_ns, pools.held(end_ns)))
         summary["requests"] |= {
             "not_sent": len(workload) - tally.counts["sent"],
             "dropped_from_trace": dict(workload.dropped),
@@ -116,6 +135,11 @@ class Prepared:
         if len(reports) > 1:
             summary["calibrations"] = reports
         return summary
+
+
+def names_models(classes: Sequence[SloClass]) -> bool:
+    """Whether requests of these classes ask for a model by name."""
+    return any(c.model for c in classes)
 
 
 class Ranges:

@@ -10,10 +10,11 @@ NEVER = -1
 
 @dataclass(frozen=True, slots=True)
 class SloClass:
-    """The service level a request asks for; every target may be absent.
+    """The service that a request asks for; every target may be absent.
 
     `tbt_s` time between tokens, `ttft_s` time to first token, `ttlt_s` time to last token (seconds);
-    `tier` is Niyama's index (0 interactive, higher more tolerant), `priority` SLAI's paying user.
+    `tier` is Niyama's index (0 interactive, higher more tolerant), `priority` SLAI's paying user; `model` names the
+    model that is to answer (None: any).
     """
 
     name: str = "default"
@@ -22,6 +23,7 @@ class SloClass:
     ttlt_s: float | None = None
     tier: int | None = None
     priority: bool = False
+    model: str | None = None
 
 
 NO_SLO = SloClass()

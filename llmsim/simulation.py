@@ -15,7 +15,7 @@ import pandas as pd
 from llmsim.cluster import Progress
 from llmsim.kinds import Machine, simulated
 from llmsim.metrics import EVERYTHING, Tally, Timeline, request_metrics, span_of
-from llmsim.prepared import Prepared, Ranges, policies_label, scheduler_label
+from llmsim.prepared import Prepared, Ranges, names_models, policies_label, scheduler_label
 from llmsim.provenance import manifest
 from llmsim.results import Result
 from llmsim.tabulate import first_tokens, iteration_table, request_table, token_range_table
@@ -57,7 +57,9 @@ class Run:
         self.spec = spec
         self._prepared = Prepared(spec, scheduler)
         self.given, self.kinds = scheduler, self._prepared.kinds
-        self.workload = workload or build_workload(spec.workload, spec.seed, self._prepared.max_model_len)
+        self.workload = workload or build_workload(spec.workload, spec.seed, self._prepared.limits)
+        if workload is not None:
+            self._prepared.check_models(workload.slo_classes, workload.slo_index)
         self.requests = self.workload.requests()
         self.cluster = self._prepared.cluster(observer, machine)
 
@@ -67,11 +69,13 @@ class Run:
 
     def tables(self) -> Tables:
         """The tables of the requests that were sent."""
-        sent = [r for r in self.requests if r.replica >= 0]
+        in_flight = self.cluster.in_flight
+        sent = [r for r in self.requests if r.replica >= 0 or r.id in in_flight]
         iterations = iteration_table([replica.recorder for replica in self.cluster.replicas])
         ranges = token_range_table(sent)
         first = first_tokens(np.array([r.id for r in sent], dtype=np.int64), iterations, ranges)
-        return Tables(request_table(sent, first, self.cluster.unstreamed), iterations, ranges)
+        models = names_models(self.workload.slo_classes)
+        return Tables(request_table(sent, first, self.cluster.unstreamed, models=models), iterations, ranges)
 
     def latencies(self, tables: Tables) -> pd.DataFrame:
         """Latencies and SLO verdict of every request, rows as in tables.requests."""
@@ -79,15 +83,15 @@ class Run:
         return request_metrics(*tables, definitions=prepared.definitions, slo=prepared.slo).drop(columns="id")
 
     def summary(self, tables: Tables) -> dict[str, Any]:
-        """Name and policy, every metric, and how far the calibrations were stretched."""
+        """Name and policy, every metric, who was there when, and how far the calibrations were stretched."""
         spec, prepared = self.spec, self._prepared
-        options = prepared.tally_options()
+        options = prepared.tally_options(models=names_models(self.workload.slo_classes))
         ended_ns = to_ns(spec.horizon_s or 0) or int(tables.iterations["end_ns"].max() if len(tables.iterations) else 0)
         span = span_of(tables.requests, to_ns(spec.warmup_s), ended_ns, options.replicas)
         tally, ranges = Tally(options, span, limit=EVERYTHING), Ranges(self.kinds)
         tally.add(tables.requests, Timeline.of(*tables), tables.iterations)
         ranges.add(tables.iterations)
-        return prepared.summary(tally, ranges, self.workload)
+        return prepared.summary(tally, ranges, self.workload, self.cluster)
 
 
 def simulate(

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from llmsim.fleet_text import fleet_lines
+
 if TYPE_CHECKING:
     from llmsim.results import Headline, Result
 
@@ -52,9 +54,7 @@ def comparison(results: Sequence[Headline]) -> str:
         return "no results"
     names, legend = _names([result.label for result in results])
     summaries = [result.summary for result in results]
-    parts = [_latency_block(names, summaries), _load_block(names, summaries)]
-    if legend:
-        parts.append(legend)
+    parts = [_latency_block(names, summaries), _load_block(names, summaries), legend]
     parts.append("\n".join(_verdict_words(names, summaries)))
     return "\n\n".join(part for part in parts if part)
 
@@ -178,9 +178,8 @@ def _verdict_words(labels: Sequence[str], summaries: Sequence[dict[str, Any]]) -
             lines.append(f"SLO by class, {name}: {', '.join(shares)}.")
         left = summary.get("sent", 0) - summary.get("completed", 0)
         if left:
-            sent = summary["sent"]
-            lines.append(f"{name} left {left} of {sent} requests unanswered; they are in no latency.")
-    return [part for line in lines for part in _wrapped(line)]
+            lines.append(f"{name} left {left} of {summary['sent']} requests unanswered; they are in no latency.")
+    return [part for line in (*lines, *fleet_lines(labels, summaries)) for part in _wrapped(line)]
 
 
 def _verdict(summary: dict[str, Any]) -> str:

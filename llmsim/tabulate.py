@@ -94,11 +94,16 @@ def token_range_table(requests: Sequence[Request]) -> pd.DataFrame:
 
 
 def request_table(
-    requests: Sequence[Request], first_token_ns: np.ndarray, unstreamed: Collection[int] = ()
+    requests: Sequence[Request],
+    first_token_ns: np.ndarray,
+    unstreamed: Collection[int] = (),
+    *,
+    models: bool = False,
 ) -> pd.DataFrame:
     """One row a request that was sent, sorted by id; `first_token_ns` (requests,) is NEVER where none came.
 
-    Replicas in `unstreamed` deliver whole answers: the first token of their requests comes with the last.
+    Replicas in `unstreamed` deliver whole answers: the first token of their requests comes with the last. `models`:
+    with the column `model`, what each request asked for.
     """
     values = chain.from_iterable(map(attrgetter(*INT_FIELDS), requests))
     rows = np.fromiter(values, np.int64, len(requests) * len(INT_FIELDS)).reshape(-1, len(INT_FIELDS))
@@ -108,7 +113,7 @@ def request_table(
     if unstreamed:
         whole = np.isin(np.asarray(columns["replica"]), list(unstreamed))
         columns["first_token_ns"] = np.where(whole, columns["finish_ns"], columns["first_token_ns"])  # type: ignore[call-overload]
-    columns |= slo_columns([r.slo for r in requests])
+    columns |= slo_columns([r.slo for r in requests], models=models)
     rejected = [r.rejected for r in requests]
     finished = np.asarray(columns["finish_ns"]) != NEVER
     other = np.where(np.array(rejected, dtype=object) == "", "unfinished", "rejected")
@@ -138,8 +143,8 @@ def first_tokens(ids: np.ndarray, iterations: pd.DataFrame, ranges: pd.DataFrame
     return out
 
 
-def slo_columns(classes: Sequence[SloClass]) -> dict[str, object]:
-    """The columns of the service level, one row a request; requests of a class share one object."""
+def slo_columns(classes: Sequence[SloClass], *, models: bool = False) -> dict[str, object]:
+    """The columns of what is asked for, one row a request; with `models` also `model`. Requests of a class share it."""
     kinds = {id(c): c for c in classes}
     place = {key: at for at, key in enumerate(kinds)}
     of = np.fromiter((place[id(c)] for c in classes), np.int64, len(classes))
@@ -151,7 +156,8 @@ def slo_columns(classes: Sequence[SloClass]) -> dict[str, object]:
         given = [getattr(c, name) for c in kinds.values()]
         return column([np.nan if value is None else value for value in given], np.float64)
 
-    return {
+    asked = {"model": column([c.model for c in kinds.values()], object)} if models else {}
+    return asked | {
         "slo_class": column([c.name for c in kinds.values()], object),
         "tbt_s": target("tbt_s"),
         "ttft_s_target": target("ttft_s"),

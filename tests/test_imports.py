@@ -14,15 +14,17 @@ import llmsim
 PACKAGE = Path(llmsim.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "_data" not in p.parts)
 LEVELS = [
-    {"units", "errors", "data", "intervals", "folders"},
+    {"units", "errors", "data", "intervals", "folders", "fleet_text"},
     {"request", "strict", "models"},
     {"batch", "decodes", "kvcache"},
     {"schedulers", "costs"},
     {"executors", "traces"},
     {"recorder", "clock"},
     {"replica", "progress"},
-    {"async_replica"},
-    {"routers"},
+    {"async_replica", "hopeless"},
+    {"routers", "cluster_spec"},
+    {"elastic"},
+    {"pools"},
     {"cluster", "metrics", "config", "profiling"},
     {"registry", "tabulate", "tables", "provenance", "theory", "programme", "fluid", "fluid_tables", "importers"},
     {"calibration_list"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmsim.fluid import Node, fluid_capacity_of
-from llmsim.kinds import kinds_of
+from llmsim.kinds import kinds_of, limits_of
 from llmsim.traces.workload import build_workload
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def fluid_bound_rps(spec: RunSpec) -> float:
     The lengths are those of the spec's workload and seed.
     """
     kinds = kinds_of(spec)
-    drawn = build_workload(spec.workload, spec.seed, min(kind.max_model_len for kind in kinds))
+    drawn = build_workload(spec.workload, spec.seed, limits_of(kinds))
     nodes = [
         Node(kind.calibration, kind.count, num_blocks=kind.num_blocks, block_size=kind.block_size) for kind in kinds
     ]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from llmsim.capacity.search import Found, Probe, Search
 from llmsim.errors import ConfigError
-from llmsim.kinds import kinds_of
+from llmsim.kinds import kinds_of, limits_of
 from llmsim.simulation import simulate
 from llmsim.traces.selection import open_source
+from llmsim.traces.served import shared_limit
 from llmsim.traces.workload import build_workload
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ def check_rate(spec: RunSpec) -> RunSpec:
 
     ConfigError for arrivals without a rate.
     """
+    if spec.cluster.scheduled:
+        raise ConfigError(
+            "a capacity is searched for with replicas that are there all the time, but a group of cluster.groups has a "
+            "schedule; leave it out, or simulate the run at the rates you ask about (llmsim sweep, arrivals.rate)"
+        )
     arrivals = spec.workload.arrivals
     if arrivals.kind in RATELESS:
         raise ConfigError(
@@ -54,7 +60,7 @@ def check_rate(spec: RunSpec) -> RunSpec:
             "trace (the trace's own times, stretched)"
         )
     if arrivals.kind == "trace":
-        source = open_source(spec.workload, _longest(spec))
+        source = open_source(spec.workload, shared_limit(_longest(spec), spec.workload.on_long))
         if source is not None and not source.has_arrivals:
             return spec.replace(workload=replace(spec.workload, arrivals=replace(arrivals, kind="poisson", rate=1.0)))
     return spec
@@ -78,12 +84,14 @@ def seeds_matter(spec: RunSpec) -> bool:
         return True
     longest = _longest(spec)
     one, other = (build_workload(spec.workload, seed, longest) for seed in (spec.seed, spec.seed + 1))
+    if len(one) != len(other):  # another number is too long for its model
+        return True
     columns = ("arrival_ns", "prompt_tokens", "output_tokens", "slo_index")
     return any((getattr(one, name) != getattr(other, name)).any() for name in columns)
 
 
-def _longest(spec: RunSpec) -> int:
-    return min(kind.max_model_len for kind in kinds_of(spec))
+def _longest(spec: RunSpec) -> dict[str, int]:
+    return limits_of(kinds_of(spec))
 
 
 @dataclass(slots=True)

@@ -143,7 +143,7 @@ class Load:
     """The requests and iterations of a run, as far as the verdict looks at them."""
 
     def __init__(self, *, limit: int = EXACT_TIMES) -> None:
-        self._limit = limit
+        self.limit = limit
         self.arrivals, self.starts, self.completions = Times(limit), Times(limit), Times(limit)
         self.busy = Busy(limit)
         self._early: list[tuple[Ints, Ints]] = []
@@ -155,7 +155,7 @@ class Load:
         self.starts.add(ints(served, "first_scheduled_ns"))
         self.completions.add(ints(served, "finish_ns"))
         ids, finish = ints(served, "id"), ints(served, "finish_ns")
-        first = ids < self._limit
+        first = ids < self.limit
         lasted = np.where(finish == NEVER, NEVER, finish - ints(served, "first_scheduled_ns"))
         self._early.append((ids[first], lasted[first]))
 

@@ -15,7 +15,7 @@ import pandas as pd
 from llmsim.metrics.load import EVERYTHING, Busy, Load, Times
 from llmsim.metrics.quantiles import Ints
 from llmsim.metrics.timeline import Mask
-from llmsim.metrics.usage import Span, busy_shares
+from llmsim.metrics.usage import Presence, Span, busiest, busy_shares, mean_busy, worked_more
 from llmsim.units import SECOND
 
 STABLE, NEAR, OVERLOADED = "stable", "near saturation", "overloaded"
@@ -72,16 +72,27 @@ def saturation(
     replicas: int = 1,
     closed_loop: bool = False,
     horizon_ns: int | None = None,
+    presence: Presence | None = None,
 ) -> Verdict:
-    """Judge a run by its request and iteration tables. Rejected requests load nothing and are left out."""
+    """Judge a run by its request and iteration tables. Rejected requests load nothing and are left out.
+
+    `presence`: when the replicas were there, if not all the time.
+    """
     load = Load(limit=EVERYTHING)
     load.add_requests(requests if "id" in requests else requests.assign(id=range(len(requests))))
     load.busy.add(iterations)
-    return judge(load, replicas=replicas, closed_loop=closed_loop, horizon_ns=horizon_ns)
+    return judge(load, replicas=replicas, closed_loop=closed_loop, horizon_ns=horizon_ns, presence=presence)
 
 
-def judge(load: Load, *, replicas: int = 1, closed_loop: bool = False, horizon_ns: int | None = None) -> Verdict:
-    """The verdict on a load."""
+def judge(
+    load: Load,
+    *,
+    replicas: int = 1,
+    closed_loop: bool = False,
+    horizon_ns: int | None = None,
+    presence: Presence | None = None,
+) -> Verdict:
+    """The verdict on a load, arguments as in `saturation`."""
     if closed_loop:
         return Verdict(CLOSED_LOOP, "arrivals follow completions, so there is no offered load to judge", {})
     arrivals, completions = load.arrivals, load.completions
@@ -93,7 +104,7 @@ def judge(load: Load, *, replicas: int = 1, closed_loop: bool = False, horizon_n
     latency = min(load.early_latency_ns(window.length_ns + 1), window.length_ns)
     wanted = max(int(RAMP_SHARE * window.length_ns), RAMP_LATENCIES * latency)
     ramp = min(wanted, int(MAX_RAMP_SHARE * window.length_ns))
-    late = Span(window.start_ns + ramp, window.end_ns, replicas)
+    late = Span(window.start_ns + ramp, window.end_ns, replicas, presence)
     judged = wanted == ramp
     # In a window of few latencies the number in flight grows at any load, but the queue before it need not.
     leaving = completions if judged else load.starts
@@ -162,13 +173,13 @@ def _mean_outstanding(arrivals: Times, completions: Times, window: Span, begin: 
 def _queueing(busy: Busy, late: Span) -> Evidence:
     """Busy share, share of busy time with requests queued, and how long the queue stays non-empty."""
     replica, worked, queued, mostly = busy.within(late)
-    shares = busy_shares(replica, worked, late)
+    shares = busy_shares(worked_more(np.zeros(late.replicas), replica, worked), late)
     total = int(worked.sum())
     stretches = _stretches(replica, mostly & (worked > 0), worked)
     weighted = float((stretches.astype(np.float64) ** 2).sum() / stretches.sum()) if len(stretches) else 0.0
     return {
-        "busy_share": sum(shares) / len(shares) if shares else None,
-        "busiest_replica_share": max(shares, default=None),
+        "busy_share": mean_busy(shares, late),
+        "busiest_replica_share": busiest(shares, late),
         "queued_share": float(queued.sum()) / total if total else 0.0,
         "queued_stretch_s": weighted / SECOND,
     }

@@ -6,7 +6,7 @@ not report is grouped: `requests`, `kv`, `batches`, `slo`, `saturation`, `notes`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,7 +19,7 @@ from llmsim.metrics.saturation import judge, unseen
 from llmsim.metrics.slo import Slo, TbtRule
 from llmsim.metrics.tally import LATENCIES, Tally, TallyOptions
 from llmsim.metrics.timeline import Timeline, ints
-from llmsim.metrics.usage import Span
+from llmsim.metrics.usage import Presence, Span
 from llmsim.units import MILLISECOND, SECOND, to_ns
 
 PERCENTILES = (0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
@@ -44,6 +44,8 @@ def summarize(
     closed_loop: bool = False,
     percentiles: Sequence[float] = PERCENTILES,
     first_token_at_prefill_end: bool | None = None,
+    presence: Presence | None = None,
+    members: Mapping[str, Sequence[int]] | None = None,
 ) -> Summary:
     """Summarize the tables of one run (columns as in docs/metrics.md).
 
@@ -53,7 +55,9 @@ def summarize(
     or one for each.
     `closed_loop`: arrivals follow completions (--max-concurrency), so no saturation verdict is given.
     `first_token_at_prefill_end` matters to the 'slai' definitions only; None: judged from the tables.
-    Raises ConfigError for unknown definitions, percentiles outside 0-100, or replicas < 1.
+    `presence`: when the replicas were there, if not all the time. `members`: the replicas of each model, for the part
+    `models`, which is there if requests name models. Raises ConfigError for unknown definitions, percentiles outside
+    0-100, or replicas < 1.
     """
     options = TallyOptions(
         definitions=definitions,
@@ -64,9 +68,11 @@ def summarize(
         replicas=replicas,
         percentiles=tuple(percentiles),
         first_token_at_prefill_end=first_token_at_prefill_end,
+        members=members if "model" in requests else None,
     )
     ended_ns = to_ns(horizon_s) or int(ints(iterations, "end_ns").max(initial=0))
     tally = Tally(options, span_of(requests, to_ns(warmup_s), ended_ns, replicas), limit=EVERYTHING)
+    tally.were_there(presence)
     tally.add(requests, Timeline.of(requests, iterations, token_ranges), iterations)
     return summary_of(tally, horizon_s=horizon_s, block_size=block_size, closed_loop=closed_loop)
 
@@ -77,7 +83,10 @@ def summary_of(
     """The summary of a run whose tables went into `tally`, arguments as in `summarize`."""
     options, attained = tally.options, tally.attainment.report(tally.span)
     cut = to_ns(horizon_s) if horizon_s else None
-    verdict = judge(tally.load, replicas=options.replicas, closed_loop=closed_loop, horizon_ns=cut)
+    there = tally.span.presence
+    verdict = judge(
+        tally.load, replicas=options.replicas, closed_loop=closed_loop, horizon_ns=cut, presence=there
+    )
     summary: Summary = {"definitions": options.definitions}
     summary |= _rates(tally, attained)
     summary |= _latencies(tally)
@@ -87,6 +96,7 @@ def summary_of(
         "kv": tally.usage.kv(block_size),
         "batches": tally.usage.batches(),
         "slo": attained,
+        **tally.models.reports(tally.span, closed_loop, cut),
         "saturation": verdict.as_dict(),
         "notes": _notes(tally, horizon_s),
     }

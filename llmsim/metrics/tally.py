@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,13 @@ import pandas as pd
 
 from llmsim.errors import ConfigError
 from llmsim.metrics.attainment import Attainment
+from llmsim.metrics.by_model import ByModel
 from llmsim.metrics.latency import Definitions, check_definitions, elapsed_ns, itl_samples, tpot_ns, ttft_ns
 from llmsim.metrics.load import EVERYTHING, EXACT_TIMES, Load
 from llmsim.metrics.samples import EXACT_VALUES, Sample
 from llmsim.metrics.slo import Slo, TbtRule
 from llmsim.metrics.timeline import Mask, Timeline, ints
-from llmsim.metrics.usage import Span, Usage
+from llmsim.metrics.usage import Presence, Span, Usage
 from llmsim.units import to_ns
 
 LATENCIES = ("ttft", "tpot", "itl", "e2el", "queue")
@@ -37,6 +38,8 @@ class TallyOptions:
     replicas: int = 1
     percentiles: tuple[float, ...] = ()
     first_token_at_prefill_end: bool | None = None
+    members: Mapping[str, Sequence[int]] | None = None
+    """The replicas of each model, where requests name models: for the part `models`."""
     targets_expected: bool = False
     """Some request will carry a target, even if none of the first ones does."""
 
@@ -70,6 +73,10 @@ class Tally:
         self.usage = Usage(span, options.kv_num_blocks)
         self.load = Load(limit=EVERYTHING if limit == EVERYTHING else EXACT_TIMES)
         self.counts: Counter[str] = Counter()
+        self._last_finish = 0
+        self.models = ByModel(
+            options.members or {}, options.definitions, options.first_token_at_prefill_end, limit, self.load.limit
+        )
 
     def add(self, requests: pd.DataFrame, timeline: Timeline, iterations: pd.DataFrame) -> None:
         """Both at once."""
@@ -79,11 +86,21 @@ class Tally:
     def add_iterations(self, iterations: pd.DataFrame) -> None:
         """Further rows of the iteration table, sorted by replica and time, later than those before."""
         self.load.busy.add(iterations)
+        self.models.add_iterations(iterations, self.span)
         self.usage.add(iterations)
 
     def end(self, end_ns: int) -> None:
         """The measured stretch ended here: at the last completion, or later if something was cut off."""
         self.span = self.usage.span = replace(self.span, end_ns=max(self.span.start_ns, end_ns))
+
+    def run_end_ns(self, horizon_ns: int | None) -> int:
+        """The last completion; the horizon, if that cut requests off."""
+        cut_off = self.counts["unfinished"] > 0 and horizon_ns is not None
+        return max(self._last_finish, horizon_ns or 0) if cut_off else self._last_finish
+
+    def were_there(self, presence: Presence | None) -> None:
+        """When the replicas were there, if not all the time; known when the run is over."""
+        self.span = self.usage.span = replace(self.span, presence=presence)
 
     def add_requests(self, requests: pd.DataFrame, timeline: Timeline) -> None:
         """Requests that are done with and when their tokens came."""
@@ -93,9 +110,11 @@ class Tally:
         self.load.add_requests(requests)
         self._add_latencies(requests, timeline, measured, finished)
         self.attainment.add(requests, timeline, measured)
+        self.models.add_requests(requests, timeline, measured, self.span.start_ns)
 
     def _count(self, requests: pd.DataFrame, measured: Mask, finished: Mask) -> None:
         generated = ints(requests, "generated")
+        self._last_finish = max(self._last_finish, int(ints(requests, "finish_ns").max(initial=0)))
         inside = finished & (ints(requests, "finish_ns") >= self.span.start_ns)
         counts = self.counts
         counts["sent"] += len(requests)

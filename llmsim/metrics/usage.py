@@ -1,4 +1,7 @@
-"""What the replicas did over a span of time: busy share, KV use, batches; idle time counts as zero."""
+"""What the replicas did over a span of time: busy share, KV use, batches; idle time counts as zero.
+
+A replica that is not there all the time counts only while it is: from its addition until it has left.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,67 @@ from llmsim.units import MILLISECOND
 Stats = dict[str, float | int | None]
 
 
+_FOR_EVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Presence:
+    """When each replica was there, ns on the simulation clock: int64 arrays of shape (replicas,)."""
+
+    from_ns: Ints
+    until_ns: Ints
+
+    @classmethod
+    def of(cls, stays: Sequence[tuple[int, int | None]]) -> Presence:
+        """Of (added, left) in ns, None for a replica that did not leave."""
+        ends = [_FOR_EVER if left is None else left for _, left in stays]
+        return cls(np.array([added for added, _ in stays], dtype=np.int64), np.array(ends, dtype=np.int64))
+
+    @classmethod
+    def always(cls, replicas: int) -> Presence:
+        """All the time."""
+        return cls.of([(0, None)] * replicas)
+
+    def only(self, members: Sequence[int]) -> Presence:
+        """The same of these replicas; the others were never there."""
+        until = np.zeros_like(self.until_ns)
+        until[list(members)] = self.until_ns[list(members)]
+        return Presence(np.minimum(self.from_ns, until), until)
+
+    def within(self, start_ns: int, end_ns: int) -> Ints:
+        """Nanoseconds of the stretch in which each replica was there (replicas,)."""
+        there: Ints = np.minimum(self.until_ns, end_ns) - np.maximum(self.from_ns, start_ns)
+        return np.maximum(there, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of the simulation clock, ns, and the number of replicas that were there to use it."""
+    """A stretch of the simulation clock, ns, and the number of replicas that were there to use it.
+
+    `presence` says when, if not all of them all the time.
+    """
 
     start_ns: int
     end_ns: int
     replicas: int
+    presence: Presence | None = None
 
     @property
     def length_ns(self) -> int:
         """Its length; 0 if nothing was measured."""
         return max(self.end_ns - self.start_ns, 0)
+
+    @property
+    def there_ns(self) -> Ints:
+        """Nanoseconds of the span in which each replica was there (replicas,)."""
+        if self.presence is None:
+            return np.full(self.replicas, self.length_ns, dtype=np.int64)
+        return self.presence.within(self.start_ns, self.start_ns + self.length_ns)
+
+    @property
+    def replica_ns(self) -> int:
+        """The same, summed over the replicas."""
+        return self.length_ns * self.replicas if self.presence is None else int(self.there_ns.sum())
 
     def overlap(self, iterations: pd.DataFrame) -> Ints:
         """Nanoseconds of each iteration that lie in the span (rows,)."""
@@ -38,10 +90,39 @@ class Span:
         return overlap
 
 
-def busy_shares(replica: Ints, overlap_ns: Ints, span: Span) -> list[float]:
-    """Share of the span in which each replica ran a batch, length `span.replicas`, 0 for an empty span."""
-    worked = np.bincount(replica, weights=overlap_ns, minlength=span.replicas)
-    return [float(ns) / span.length_ns if span.length_ns else 0.0 for ns in worked]
+def busy_shares(worked_ns: Floats | Ints, span: Span) -> list[float]:
+    """Share of its time in the span in which each replica ran a batch, given the ns it did; 0 for no time."""
+    if span.presence is None:
+        return [float(ns) / span.length_ns if span.length_ns else 0.0 for ns in worked_ns]
+    return [float(ns) / there if there else 0.0 for ns, there in zip(worked_ns, span.there_ns.tolist(), strict=True)]
+
+
+def mean_busy(shares: Sequence[float], span: Span) -> float | None:
+    """Busy time of all replicas over the time in which they were there; None if none was."""
+    if span.presence is None:
+        return sum(shares) / len(shares) if shares else None
+    there = span.there_ns
+    return float((np.asarray(shares) * there).sum()) / int(there.sum()) if there.any() else None
+
+
+def busiest(shares: Sequence[float], span: Span) -> float | None:
+    """The highest busy share of a replica, of those that were there for half of the span if there are any.
+
+    One that is about to leave is busy with the rest of its work, which says nothing of the load.
+    """
+    if span.presence is None:
+        return max(shares, default=None)
+    there = span.there_ns
+    steady = 2 * there >= span.length_ns
+    counted = steady & (there > 0) if (steady & (there > 0)).any() else there > 0
+    return float(np.asarray(shares)[counted].max()) if counted.any() else None
+
+
+def worked_more(worked_ns: Floats, replica: Ints, overlap_ns: Ints) -> Floats:
+    """Ns worked by replica, with those of further iterations: exact as floats up to 104 days a replica."""
+    more = np.bincount(replica, weights=overlap_ns, minlength=len(worked_ns)).astype(np.float64)
+    more[: len(worked_ns)] += worked_ns
+    return more
 
 
 class Usage:
@@ -56,7 +137,7 @@ class Usage:
         self._of_replica = (
             np.broadcast_to(np.asarray(self.sizes, dtype=np.float64), span.replicas) if self.sizes else None
         )
-        self._worked: Floats = np.zeros(span.replicas)  # ns, exact as float up to 104 days a replica
+        self._worked: Floats = np.zeros(span.replicas)
         self._blocks, self._shares, self._waiting = Sample(), Sample(), Sample()  # weights: ns
         self._count = self._prefill = self._decodes = self._lasted = self._longest = self._running = 0
 
@@ -66,9 +147,7 @@ class Usage:
         inside = overlap > 0
         replica, used = ints(iterations, "replica")[inside], ints(iterations, "kv_used_blocks")[inside]
         weights = overlap[inside]
-        worked = np.bincount(replica, weights=weights, minlength=len(self._worked)).astype(np.float64)
-        worked[: len(self._worked)] += self._worked
-        self._worked = worked
+        self._worked = worked_more(self._worked, replica, weights)
         self._blocks.add(used, weights)
         if self._of_replica is not None:
             self._shares.add(used / self._of_replica[replica], weights)
@@ -94,8 +173,8 @@ class Usage:
 
     def batches(self) -> Stats:
         """Iterations of the span: how many, how long, how full; means are per iteration."""
-        count, total = self._count, self.span.length_ns * self.span.replicas
-        shares = [float(ns) / self.span.length_ns if self.span.length_ns else 0.0 for ns in self._worked]
+        count, total = self._count, self.span.replica_ns
+        shares = busy_shares(self._worked, self.span)
         waiting, weights = self._waiting.exact_part()
         queued = float((waiting * weights.astype(np.float64)).sum())
 
@@ -112,15 +191,15 @@ class Usage:
             "mean_decode_seqs": mean(self._decodes),
             "max_running": self._running,
             "mean_waiting": queued / total if total else None,
-            "busy_share": sum(shares) / len(shares) if shares else None,
-            "max_replica_busy_share": max(shares, default=None),
+            "busy_share": mean_busy(shares, self.span),
+            "max_replica_busy_share": busiest(shares, self.span),
         }
 
     def _over_time(self, held: Sample) -> tuple[float | None, float | None, float]:
         """Time-weighted mean, p99 and the maximum of what iterations held, the replicas' idle time counted as 0."""
         values, weights = held.exact_part()
         peak = float(values.max(initial=0))
-        idle = self.span.length_ns * self.span.replicas - int(weights.sum())
+        idle = self.span.replica_ns - int(weights.sum())
         whole = Sample.of(np.append(values, 0), np.append(weights, max(idle, 0)))
         values, weights = whole.exact_part()
         total = int(weights.sum())

@@ -40,6 +40,10 @@ class ReplicaView:
         self.board: LoadBoard | None = None
         """The board that this view's replica reports to."""
 
+    def at(self, index: int) -> ReplicaView:
+        """A view of the same replica for another sequence of views, in which it stands at `index`."""
+        return ReplicaView(index, self._replica, self._cost)
+
     @property
     def outstanding(self) -> int:
         """Requests sent there and not answered yet."""
@@ -130,6 +134,15 @@ class Router(ABC):
         self.rng = rng
         self._last_sent = np.full(replicas, -1)
         self._sent = 0
+
+    def resize(self, before: Sequence[int | None]) -> None:
+        """Replicas have come or gone: number i was `before[i]` until now, None for a new one.
+
+        From now on `route` gets the views of these, another sequence than before. What was learnt of requests stays;
+        a router that keeps something by replica brings it into the new order here.
+        """
+        self.replicas = len(before)
+        self._last_sent = np.array([-1 if old is None else self._last_sent[old] for old in before], dtype=np.int64)
 
     @abstractmethod
     def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:

@@ -23,6 +23,12 @@ class RoundRobin(Router):
         super().bind(replicas, rng)
         self._next = 0
 
+    def resize(self, before: Sequence[int | None]) -> None:
+        """Go on with the replica that was next, or the first after it that is left."""
+        upcoming = (i for i, old in enumerate(before) if old is not None and old >= self._next)
+        super().resize(before)
+        self._next = next(upcoming, 0)
+
     def route(self, request: Request, replicas: Sequence[ReplicaView], now: int) -> int:
         """The next in turn."""
         chosen = self._next

@@ -10,6 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
+def _named_strings(schema: pa.Schema) -> pa.Schema:
+    """A column that holds nothing yet may hold text later: only such columns hold None."""
+    fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
 class TableFiles:
     """A context that writes `<folder>/<name>.parquet`, a row group for each part it is given."""
 
@@ -22,6 +28,7 @@ class TableFiles:
         writer = self._writers.get(name)
         if writer is None:
             table = pa.Table.from_pandas(part, preserve_index=False)
+            table = table.cast(_named_strings(table.schema))
             path = self._folder / f"{name}.parquet"
             writer = self._writers[name] = pq.ParquetWriter(path, table.schema, compression="zstd")
         elif len(part):

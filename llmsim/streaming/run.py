@@ -13,7 +13,7 @@ from llmsim.folders import NewFolder
 from llmsim.metrics import Tally, has_limits
 from llmsim.metrics.samples import EXACT_VALUES
 from llmsim.metrics.usage import Span
-from llmsim.prepared import Prepared, Ranges
+from llmsim.prepared import Prepared, Ranges, names_models
 from llmsim.provenance import manifest
 from llmsim.results import Headline, Result
 from llmsim.streaming.files import TableFiles
@@ -68,8 +68,11 @@ def simulate_stream(
     """
     began = time.perf_counter()
     prepared = Prepared(spec, scheduler)
-    limit = prepared.max_model_len
-    source = stream_of(workload, BLOCK) if workload else stream_workload(spec.workload, spec.seed, limit, BLOCK)
+    if workload is None:
+        source = stream_workload(spec.workload, spec.seed, prepared.limits, BLOCK)
+    else:
+        source = stream_of(workload, BLOCK)
+        prepared.check_models(workload.slo_classes, workload.slo_index)
     cluster = prepared.cluster()
     _refuse_hopeless(cluster, source)
     tally, ranges = _tally(prepared, source, exact_values), Ranges(prepared.kinds)
@@ -85,7 +88,7 @@ def simulate_stream(
             prepared.serve(cluster, stream.requests(), source.max_concurrency, progress, **served)
             stream.end()
         told |= {"wall_time": {"run_s": time.perf_counter() - began}, "streamed": True}
-        result = replace(result, summary=prepared.summary(tally, ranges, source))
+        result = replace(result, summary=prepared.summary(tally, ranges, source, cluster))
         if draft is not None:
             result.write_texts(draft)
     return result if target is None else replace(result, folder=target.path)
@@ -94,14 +97,16 @@ def simulate_stream(
 def _refuse_hopeless(cluster: Cluster, source: WorkloadStream) -> None:
     first_id = 0
     for block in source.blocks():
-        cluster.refuse_hopeless_lengths(block.prompt_tokens, block.output_tokens, first_id)
+        lengths = block.prompt_tokens, block.output_tokens
+        cluster.refuse_hopeless_lengths(*lengths, source.slo_classes, block.slo_index, first_id)
         first_id += len(block)
 
 
 def _tally(prepared: Prepared, source: WorkloadStream, exact_values: int) -> Tally:
     """Over a stretch of the clock whose end is not known yet."""
     spec = prepared.spec
-    options = prepared.tally_options(targets_expected=has_limits(source.slo_classes, prepared.slo))
+    limited = has_limits(source.slo_classes, prepared.slo)
+    options = prepared.tally_options(targets_expected=limited, models=names_models(source.slo_classes))
     start_ns = max(to_ns(spec.warmup_s), source.first_arrival_ns)
     latest = to_ns(spec.horizon_s) if spec.horizon_s else NO_END_NS
     return Tally(options, Span(start_ns, max(start_ns, latest), options.replicas), limit=exact_values)

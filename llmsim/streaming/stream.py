@@ -9,6 +9,7 @@ import pandas as pd
 
 from llmsim.metrics import metrics_on
 from llmsim.metrics.timeline import ints
+from llmsim.prepared import names_models
 from llmsim.streaming.windows import Windows
 from llmsim.units import to_ns
 
@@ -38,9 +39,8 @@ class Stream:
     ) -> None:
         self._prepared, self._cluster, self._workload = prepared, cluster, workload
         self._tally, self._ranges, self._files = tally, ranges, files
-        self._windows = Windows(cluster)
+        self._windows = Windows(cluster, models=names_models(workload.slo_classes))
         self._done: list[Request] = []
-        self._last_finish = 0
         self._horizon_ns = to_ns(prepared.spec.horizon_s or 0)
         self._late: list[pd.DataFrame] = []  # iterations that end past the horizon: whether they count is not known yet
 
@@ -61,17 +61,13 @@ class Stream:
         """The run is over: file what is left, requests that were cut off as unfinished."""
         self._done += self._cluster.in_flight.values()
         self._file(())
-        end = self._last_finish
-        if self._tally.counts["unfinished"]:
-            end = max(end, self._horizon_ns)
-        self._tally.end(end)
+        self._tally.end(self._tally.run_end_ns(self._horizon_ns))
         for iterations in self._late:
             self._tally.add_iterations(iterations)
 
     def _file(self, in_flight: Iterable[Request]) -> None:
         window = self._windows.take(self._done, in_flight)
         self._done = []
-        self._last_finish = max(self._last_finish, int(ints(window.requests, "finish_ns").max(initial=0)))
         self._tally.add_requests(window.requests, window.timeline)
         iterations = window.iterations
         self._ranges.add(iterations)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim import strict
 from llmsim.errors import ConfigError, LlmsimError
-from llmsim.kinds import kinds_of
+from llmsim.kinds import kinds_of, limits_of
 from llmsim.provenance import versions
 from llmsim.simulation import Run
 from llmsim.streaming import simulate_stream
@@ -108,15 +108,15 @@ def flat(summary: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def _workload(task: Task) -> Workload:
     """The workload of the task; variants of a seed that serve the same requests share what was read and drawn."""
-    longest = min(kind.max_model_len for kind in kinds_of(task.spec))
+    longest = tuple(limits_of(kinds_of(task.spec)).items())
     trace = task.digests.get(f"trace {task.spec.workload.trace}", "")
     return _built(json.dumps(strict.dump(task.spec.workload)), trace, task.seed, longest)
 
 
 @lru_cache(maxsize=2)
-def _built(text: str, trace: str, seed: int, longest: int) -> Workload:
+def _built(text: str, trace: str, seed: int, longest: tuple[tuple[str, int], ...]) -> Workload:
     """`text` is the workload's spec as JSON; `trace`, its digest, is there so that a changed file is read again."""
-    return build_workload(strict.load(WorkloadSpec, json.loads(text), "the sweep", "workload"), seed, longest)
+    return build_workload(strict.load(WorkloadSpec, json.loads(text), "the sweep", "workload"), seed, dict(longest))
 
 
 def _digests(workload: Workload) -> tuple[str, str]:

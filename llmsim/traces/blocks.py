@@ -6,8 +6,8 @@ carried from block to block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,65 +15,28 @@ from numpy.typing import NDArray
 
 from llmsim.request import NO_SLO, SloClass
 from llmsim.traces.arrivals import ArrivalProcess, seconds_to_ns
-from llmsim.traces.classes import row_classes
+from llmsim.traces.classes import row_classes, with_row_models
 from llmsim.traces.drawn import DrawnLengths
 from llmsim.traces.profile import ProfileDraws
 from llmsim.traces.selection import check_rows, drawer
+from llmsim.traces.served import Limits, check_models, shared_limit
 from llmsim.traces.spec import WorkloadSpec
+from llmsim.traces.totals import LengthTotals, RowTotals, Totals, describe, trace_facts
 from llmsim.traces.twins import Twin
 from llmsim.traces.workload import (
     Ints,
     Streams,
-    Totals,
     Workload,
     check_arrivals,
     class_draws,
-    describe,
     scaled,
     time_factor,
-    trace_facts,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from llmsim.traces.traceblocks import FileFacts, TraceBlocks
-
-
-@dataclass(slots=True)
-class _RowTotals:
-    """Sums over the rows of a file that become requests."""
-
-    taken: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
-    classes: tuple[SloClass, ...] = (NO_SLO,)
-    known: dict[tuple[Any, ...], int] = field(default_factory=dict)
-
-    def add(self, table: pd.DataFrame) -> None:
-        """Count the rows of one block."""
-        if not len(table):
-            return
-        if "arrival_ns" in table.columns:
-            arrival = table["arrival_ns"].to_numpy()
-            self.first_ns = self.first_ns if self.taken else int(arrival[0])
-            self.last_ns = int(arrival[-1])
-        self.taken += len(table)
-        self.prompt_tokens += int(table["prompt_tokens"].sum())
-        self.output_tokens += int(table["output_tokens"].sum())
-        self.classes = row_classes(table, np.arange(len(table)), self.known)[1]
-
-
-@dataclass(slots=True)
-class _LengthTotals:
-    """Sums over the lengths of all requests."""
-
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
-    clipped: int = 0
 
 
 class Plan:
@@ -86,15 +49,20 @@ class Plan:
         self,
         spec: WorkloadSpec,
         seed: int,
-        max_model_len: int | None,
+        max_model_len: Limits,
         block: int,
         twin: Twin | None = None,
         trace: TraceBlocks | None = None,
     ) -> None:
         self.spec = spec
         self.slo_classes: tuple[SloClass, ...] = tuple(c.slo() for c in spec.classes) or (NO_SLO,)
+        self._asked = self.slo_classes
+        self._found: tuple[SloClass, ...] | None = None
+        self._row_models = False
+        """Whether classes that are drawn take the model of their row."""
         self._seed = seed
-        self._limit = max_model_len
+        self._limits = max_model_len
+        self._limit = shared_limit(max_model_len, spec.on_long)
         self._block = block
         self._twin = twin
         self._trace = trace
@@ -111,11 +79,12 @@ class Plan:
         if self._row_lengths:
             assert self._trace is not None
             check_rows(self._count, self._file_rows, self._trace.source)
-            lengths = _LengthTotals(rows.prompt_tokens, rows.output_tokens)
+            lengths = LengthTotals(rows.prompt_tokens, rows.output_tokens)
             lengths.clipped = self._facts.clipped if self._facts else 0
         else:
             lengths = self._lengths_survey(streams)
         first, last = self._arrivals_survey(rows, streams)
+        self._models_survey(rows)
         return Totals(
             num_requests=self._count,
             first_arrival_ns=first,
@@ -134,7 +103,7 @@ class Plan:
             said = trace_facts(trace.name, facts.format, facts.rows, facts.sha256)
         elif twin is not None:
             said = trace_facts(twin.name, "twin", twin.rows, twin.sha256)
-        return describe(self.spec, self._seed, self._limit, said, total)
+        return describe(self.spec, self._seed, self._limits, said, total)
 
     def blocks(self) -> Iterator[Workload]:
         """The requests from the first on."""
@@ -143,11 +112,15 @@ class Plan:
         arrivals = None if self._row_times else self._arrivals(streams)
         classes = class_draws(self.spec, np.random.default_rng(streams.classes)) if self.spec.classes else None
         known: dict[tuple[Any, ...], int] = {}
+        asked = self.slo_classes
         for n, table in self._steps():
             prompt, output = lengths.take(n) if lengths else _columns(table, "prompt_tokens", "output_tokens")
             times = arrivals(n) if arrivals else _columns(table, "arrival_ns")[0]
             if classes is not None:
                 slo_index = classes(n)
+                if self._row_models and table is not None:
+                    slo_index, found = with_row_models(slo_index, self._asked, table, np.arange(n), known)
+                    asked = self._found or found
             elif self._row_lengths and table is not None:
                 slo_index, _ = row_classes(table, np.arange(n), known)
             else:
@@ -157,7 +130,7 @@ class Plan:
                 prompt_tokens=prompt,
                 output_tokens=output,
                 slo_index=slo_index,
-                slo_classes=self.slo_classes,
+                slo_classes=asked,
                 max_concurrency=self.spec.arrivals.max_concurrency,
             )
 
@@ -189,13 +162,13 @@ class Plan:
             if not left and self._count < self._file_rows:
                 return
 
-    def _rows_survey(self) -> _RowTotals:
+    def _rows_survey(self) -> RowTotals:
         """A pass over all rows of the trace; those that become requests are summed."""
-        rows = _RowTotals()
+        rows = RowTotals()
         if self._trace is None:
             return rows
         for _ in range(2):
-            rows = _RowTotals()
+            rows = RowTotals()
             for table in self._trace.tables():
                 rows.add(table if self.spec.num_requests is None else table.iloc[: self.spec.num_requests - rows.taken])
             if not self._trace.must_repeat:
@@ -204,10 +177,25 @@ class Plan:
             self.slo_classes = rows.classes
         return rows
 
-    def _lengths_survey(self, streams: Streams) -> _LengthTotals:
+    def _models_survey(self, rows: RowTotals) -> None:
+        """Another pass where drawn classes meet models of rows; and every model that is asked for must be served."""
+        served = self._limits if isinstance(self._limits, Mapping) else None
+        self._row_models = bool(self.spec.classes) and self._row_lengths and rows.models
+        asked = any(c.model for c in self.slo_classes)
+        if not self._row_models and (served is None or (len(served) == 1 and not asked)):
+            return
+        counts: Counter[int] = Counter()
+        classes = self.slo_classes
+        for part in self.blocks():
+            classes = part.slo_classes
+            counts.update(part.slo_index.tolist())
+        self._found = self.slo_classes = classes
+        check_models(self._limits, classes, [counts[at] for at in range(len(classes))])
+
+    def _lengths_survey(self, streams: Streams) -> LengthTotals:
         """A pass over all drawn lengths."""
         lengths = self._lengths(streams)
-        total = _LengthTotals()
+        total = LengthTotals()
         for n in self._sizes():
             prompt, output = lengths.take(n)
             total.prompt_tokens += int(prompt.sum())
@@ -216,7 +204,7 @@ class Plan:
         total.dropped, total.clipped = lengths.dropped, lengths.clipped
         return total
 
-    def _arrivals_survey(self, rows: _RowTotals, streams: Streams) -> tuple[int, int]:
+    def _arrivals_survey(self, rows: RowTotals, streams: Streams) -> tuple[int, int]:
         """First and last arrival in ns; the factor on the trace's times is found on the way."""
         ends: NDArray[Any] = np.array([rows.first_ns, rows.last_ns], dtype=np.int64)
         if self.spec.arrivals.kind == "trace":

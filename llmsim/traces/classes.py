@@ -1,15 +1,16 @@
-"""Service classes that a trace carries in its own columns."""
+"""Service classes, and models asked for, that a trace carries in its own columns."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmsim.request import NO_SLO, SloClass
-from llmsim.traces.schema import SLO_COLUMNS
+from llmsim.traces.schema import CLASS_COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +26,9 @@ def row_classes(
 
     `known` holds the classes of blocks before this one of the same file, and takes up the new ones.
     """
-    if not any(column in requests.columns for column in SLO_COLUMNS):
+    if not any(column in requests.columns for column in CLASS_COLUMNS):
         return np.zeros(len(row), dtype=np.int64), (NO_SLO,)
-    columns = [_column(requests, name, row) for name in SLO_COLUMNS]
+    columns = [_column(requests, name, row) for name in CLASS_COLUMNS]
     known = {} if known is None else known
     index = [known.setdefault(values, len(known)) for values in zip(*columns, strict=True)]
     classes = tuple(
@@ -38,10 +39,30 @@ def row_classes(
             ttlt_s=ttlt_s,
             tier=None if tier is None else int(tier),
             priority=bool(priority),
+            model=model or None,
         )
-        for name, tbt_s, ttft_s, ttlt_s, tier, priority in known
+        for name, tbt_s, ttft_s, ttlt_s, tier, priority, model in known
     )
     return np.asarray(index, dtype=np.int64), classes
+
+
+def with_row_models(
+    index: NDArray[np.int64],
+    classes: tuple[SloClass, ...],
+    requests: pd.DataFrame,
+    row: NDArray[np.int64],
+    known: dict[tuple[int, Any], int] | None = None,
+) -> tuple[NDArray[np.int64], tuple[SloClass, ...]]:
+    """The same classes by request, but those without a model ask for what the `model` column of their row says.
+
+    `known` as in `row_classes`.
+    """
+    if "model" not in requests.columns:
+        return index, classes
+    known = {} if known is None else known
+    rows = zip(index.tolist(), _column(requests, "model", row), strict=True)
+    renumbered = [known.setdefault((at, classes[at].model or model or None), len(known)) for at, model in rows]
+    return np.asarray(renumbered, dtype=np.int64), tuple(replace(classes[at], model=model) for at, model in known)
 
 
 def _column(requests: pd.DataFrame, name: str, row: NDArray[np.int64]) -> Sequence[Any]:

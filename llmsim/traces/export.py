@@ -110,9 +110,11 @@ def workload_table(workload: Workload) -> pd.DataFrame:
         }
     )
     classes = workload.slo_classes
-    if len(classes) == 1 and classes[0].name == "default":
-        return table
     index = workload.slo_index
+    if any(c.model for c in classes):
+        table["model"] = np.array([c.model for c in classes], dtype=object)[index]
+    if all(c.name == "default" for c in classes):
+        return table
     table["slo_class"] = np.array([c.name for c in classes], dtype=object)[index]
     for name in ("tbt_s", "ttft_s", "ttlt_s"):
         table[name] = np.array([getattr(c, name) for c in classes], dtype=np.float64)[index]

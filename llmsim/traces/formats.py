@@ -6,7 +6,7 @@
 | sarathi | [arrived_at,] num_prefill_tokens, num_decode_tokens (Sarathi, Vidur, SLAI) | s since start |
 | mooncake | timestamp, input_length, output_length, hash_ids (JSON lines) | ms since start |
 | burstgpt | Timestamp, Request tokens, Response tokens (by name: release 1.2 moved them) | s since start |
-| llmsim | [arrival_ns or _ms or _s or _at,] prompt_tokens, output_tokens, SLO columns | as named |
+| llmsim | [arrival_ns or _ms or _s or _at,] prompt_tokens, output_tokens, SLO columns, model | as named |
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llmsim.errors import ConfigError, TraceError, did_you_mean
-from llmsim.traces.schema import LENGTHS, SLO_COLUMNS
+from llmsim.traces.schema import CLASS_COLUMNS, LENGTHS
 
 ARRIVAL_UNITS = {
     "arrival_ns": "ns",
@@ -80,16 +80,14 @@ FORMATS = {
         name="llmsim",
         prompt="prompt_tokens",
         output="output_tokens",
-        extra=tuple((name, name) for name in SLO_COLUMNS),
+        extra=tuple((name, name) for name in CLASS_COLUMNS),
     ),
 }
 ALIASES = {"vidur": "sarathi", "slai": "sarathi"}
-COLUMN_MAP_FIELDS = (*ARRIVAL_UNITS, *LENGTHS, *SLO_COLUMNS)
+COLUMN_MAP_FIELDS = (*ARRIVAL_UNITS, *LENGTHS, *CLASS_COLUMNS)
 
 
-def layout_of(
-    header: Sequence[str], source: str, format: str | None, columns: Mapping[str, str] | None
-) -> Layout:
+def layout_of(header: Sequence[str], source: str, format: str | None, columns: Mapping[str, str] | None) -> Layout:
     """The layout of a file with this header, completed with the columns it has.
 
     An explicit column map wins over `format`, which wins over detection. TraceError names a missing column,
@@ -117,16 +115,12 @@ def named(format: str) -> Layout:
         return FORMATS[ALIASES.get(format, format)]
     except KeyError:
         hint = did_you_mean(format, [*FORMATS, *ALIASES])
-        raise ConfigError(
-            f"trace format must be one of {', '.join(FORMATS)} but got {format!r}.{hint}"
-        ) from None
+        raise ConfigError(f"trace format must be one of {', '.join(FORMATS)} but got {format!r}.{hint}") from None
 
 
 def _detect(header: Sequence[str], source: str) -> Layout:
     """The format that shares most required columns with the header; TraceError if none shares any."""
-    lengths = {
-        name: (layout.prompt in header) + (layout.output in header) for name, layout in FORMATS.items()
-    }
+    lengths = {name: (layout.prompt in header) + (layout.output in header) for name, layout in FORMATS.items()}
     best = max(lengths, key=lambda name: lengths[name])
     if lengths[best] == 0:
         raise TraceError(
@@ -150,21 +144,19 @@ def _from_map(columns: Mapping[str, str]) -> Layout:
             )
     times = [key for key in ARRIVAL_UNITS if key in columns]
     if len(times) > 1:
-        raise ConfigError(
-            f"column map must name one arrival column but got {', '.join(times)}; keep one of them"
-        )
+        raise ConfigError(f"column map must name one arrival column but got {', '.join(times)}; keep one of them")
     return Layout(
         name="columns",
         prompt=columns["prompt_tokens"],
         output=columns["output_tokens"],
         time=columns[times[0]] if times else None,
         time_unit=ARRIVAL_UNITS[times[0]] if times else None,
-        extra=tuple((key, columns[key]) for key in SLO_COLUMNS if key in columns),
+        extra=tuple((key, columns[key]) for key in CLASS_COLUMNS if key in columns),
     )
 
 
 def _own_time(layout: Layout, header: Sequence[str], source: str) -> Layout:
-    """Our own schema with the arrival column that the header has, if any, and the SLO columns it has."""
+    """Our own schema with the arrival column that the header has, if any, and the columns of classes it has."""
     times = [name for name in ARRIVAL_UNITS if name in header]
     if len(times) > 1:
         raise TraceError(f"{source}: row 1 has two arrival columns, {', '.join(times)}; keep one of them")

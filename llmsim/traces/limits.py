@@ -32,9 +32,9 @@ def check_limit(limit: int | None, on_long: str) -> None:
         raise ConfigError(f"the limit on tokens of a request must be at least 2 but got {limit}")
 
 
-def clip_lengths(prompt: NDArray[np.int64], output: NDArray[np.int64], limit: int) -> Clipped:
-    """Scale prompt and output down in proportion so that their sum is at most `limit` tokens, at least 1
-    each.
+def clip_lengths(prompt: NDArray[np.int64], output: NDArray[np.int64], limit: int | NDArray[np.int64]) -> Clipped:
+    """Scale prompt and output down in proportion so that their sum is at most `limit` tokens (one number, or one a
+    request), at least 1 each.
 
     As the Sarathi and SLAI studies do (trace_request_length_generator.py): of the excess each side loses its
     share, rounded up, in floats; so sums may end one below the limit.

@@ -2,8 +2,8 @@
 
 One row per request, in order of arrival. Columns: `arrival_ns` int64 (absent when the file holds lengths
 only), `prompt_tokens` and `output_tokens` int64 (at least 1); optional `slo_class` str, `tbt_s`, `ttft_s`,
-`ttlt_s` float seconds (NaN = none), `tier` Int64, `priority` bool, `hash_ids` object (512-token prefix
-blocks; kept, unused).
+`ttlt_s` float seconds (NaN = none), `tier` Int64, `priority` bool, `model` str (the model asked for), `hash_ids`
+object (512-token prefix blocks; kept, unused).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 LENGTHS = ("prompt_tokens", "output_tokens")
 SLO_SECONDS = ("tbt_s", "ttft_s", "ttlt_s")
 SLO_COLUMNS = ("slo_class", *SLO_SECONDS, "tier", "priority")
-COLUMNS = ("arrival_ns", *LENGTHS, *SLO_COLUMNS, "hash_ids")
+CLASS_COLUMNS = (*SLO_COLUMNS, "model")
+"""What a request asks for beside its lengths."""
+COLUMNS = ("arrival_ns", *LENGTHS, *CLASS_COLUMNS, "hash_ids")
 """Every column of the schema, in the order in which files are written."""
 
 
@@ -70,14 +72,11 @@ def check_table(requests: pd.DataFrame, name: str) -> pd.DataFrame:
     unknown = [c for c in requests.columns if c not in COLUMNS]
     if unknown:
         raise TraceError(
-            f"{name}: column {unknown[0]!r} is not in the trace schema ({', '.join(COLUMNS)}); drop or "
-            "rename it"
+            f"{name}: column {unknown[0]!r} is not in the trace schema ({', '.join(COLUMNS)}); drop or rename it"
         )
     for column in LENGTHS:
         if column not in requests.columns:
-            raise TraceError(
-                f"{name}: no column {column!r} (found: {', '.join(map(str, requests.columns))}); add it"
-            )
+            raise TraceError(f"{name}: no column {column!r} (found: {', '.join(map(str, requests.columns))}); add it")
     if not len(requests):
         raise TraceError(f"{name}: the table has no rows; a workload needs at least one request")
     table = requests[[c for c in COLUMNS if c in requests.columns]].reset_index(drop=True)
@@ -96,14 +95,12 @@ def _whole_numbers(values: pd.Series, name: str) -> np.ndarray:
     if bad.any():
         row = int(np.argmax(bad))
         raise TraceError(
-            f"{name}: row {row}, column {column!r}: {values.iloc[row]} is not a whole number >= {least}; "
-            "correct it"
+            f"{name}: row {row}, column {column!r}: {values.iloc[row]} is not a whole number >= {least}; correct it"
         )
     result: np.ndarray = values.to_numpy(dtype=np.int64)
     if column == "arrival_ns" and (np.diff(result) < 0).any():
         row = int(np.argmax(np.diff(result) < 0)) + 1
         raise TraceError(
-            f"{name}: row {row}, column {column!r}: {result[row]} is before the row above; sort the table "
-            "by it"
+            f"{name}: row {row}, column {column!r}: {result[row]} is before the row above; sort the table by it"
         )
     return result

@@ -18,7 +18,8 @@ from llmsim.traces.limits import ON_BAD, ON_LONG
 class ClassSpec:
     """A service class and the share of requests that belong to it; targets in seconds, None = none.
 
-    `tier` is Niyama's index (0 = interactive), `priority` SLAI's paying user.
+    `tier` is Niyama's index (0 = interactive), `priority` SLAI's paying user, `model` the model it asks for (None:
+    what the trace says, if it says).
     """
 
     name: str = "default"
@@ -28,6 +29,7 @@ class ClassSpec:
     ttlt_s: float | None = None
     tier: int | None = None
     priority: bool = False
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -41,10 +43,12 @@ class ClassSpec:
         checks.whole(f"{where}: tier", self.tier, 0)
         if not isinstance(self.priority, bool):
             raise ConfigError(f"{where}: priority must be true or false but got {self.priority!r}")
+        if self.model is not None and (not isinstance(self.model, str) or not self.model.strip()):
+            raise ConfigError(f"{where}: model must be a name but got {self.model!r}; leave it out, or name one")
 
     def slo(self) -> SloClass:
         """The class as requests carry it."""
-        return SloClass(self.name, self.tbt_s, self.ttft_s, self.ttlt_s, self.tier, self.priority)
+        return SloClass(self.name, self.tbt_s, self.ttft_s, self.ttlt_s, self.tier, self.priority, self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +110,7 @@ class WorkloadSpec:
                 f"{self.time_scale}; it scales the times of a trace: set arrivals.rate instead"
             )
         if self.arrivals.rate is not None and self.arrivals.kind == "trace" and self.time_scale != 1.0:
-            raise ConfigError(
-                "workload.time_scale and arrivals.rate both scale the trace's times; give one of them"
-            )
+            raise ConfigError("workload.time_scale and arrivals.rate both scale the trace's times; give one of them")
         if self.trace is not None:
             return
         if self.lengths.kind != "synthetic":
@@ -117,8 +119,6 @@ class WorkloadSpec:
                 "workload, or give lengths.kind synthetic"
             )
         if self.arrivals.kind == "trace":
-            raise ConfigError(
-                "workload.trace is needed for arrivals.kind 'trace'; name one, or give another kind"
-            )
+            raise ConfigError("workload.trace is needed for arrivals.kind 'trace'; name one, or give another kind")
         if self.num_requests is None:
             raise ConfigError("workload.num_requests is needed where no trace says how many; set it")

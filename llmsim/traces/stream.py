@@ -2,12 +2,12 @@
 
 They are made twice: once when the stream is opened, to check every row and to learn what a run must know before it
 begins, and once for each `blocks()`. Only what needs all rows at once (shuffled or resampled rows, the twin of a trace
-file) is held, as the arrays of `build_workload`: 32 bytes a request.
+file, models with different limits on lengths) is held, as the arrays of `build_workload`: 32 bytes a request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,10 @@ from llmsim.traces.blocks import Plan
 from llmsim.traces.bytestream import first_bytes
 from llmsim.traces.limits import check_limit
 from llmsim.traces.selection import open_twin, row_limit
+from llmsim.traces.served import Limits, shared_limit
 from llmsim.traces.spec import WorkloadSpec
 from llmsim.traces.twinfile import is_twin
-from llmsim.traces.workload import Streams, Workload, workload_of
+from llmsim.traces.workload import Streams, Workload, build_workload, workload_of
 
 BLOCK = 32_768
 """Requests of a block."""
@@ -55,7 +56,7 @@ class WorkloadStream:
 
 
 def stream_workload(
-    spec: WorkloadSpec, seed: int, max_model_len: int | None = None, block: int = BLOCK
+    spec: WorkloadSpec, seed: int, max_model_len: Limits = None, block: int = BLOCK
 ) -> WorkloadStream:
     """The workload that `build_workload` makes of these arguments, in blocks of at most `block` requests.
 
@@ -65,7 +66,11 @@ def stream_workload(
     if isinstance(block, bool) or not isinstance(block, int) or block < 1:
         raise ConfigError(f"block must be a whole number >= 1 but got {block!r}")
     Streams.of(seed)  # a bad seed is told before a file is read
-    check_limit(max_model_len, spec.on_long)
+    shared = shared_limit(max_model_len, spec.on_long)
+    check_limit(shared, spec.on_long)
+    if isinstance(max_model_len, Mapping) and len(set(max_model_len.values())) > 1:
+        # What limit holds for a request is known when its class is.
+        return stream_of(build_workload(spec, seed, max_model_len), block)
     if spec.trace is None:
         return _planned(Plan(spec, seed, max_model_len, block))
     path = shipped.resolve(spec.trace)
@@ -74,7 +79,7 @@ def stream_workload(
     from llmsim.traces.readers import ReadOptions  # pandas, only where a file is read
     from llmsim.traces.traceblocks import TraceBlocks
 
-    limit = row_limit(spec, max_model_len)
+    limit = row_limit(spec, shared)
     options = ReadOptions(spec.format, spec.columns, spec.on_bad, limit, spec.time_unit, spec.on_long)
     trace = TraceBlocks(path, options, block)
     if spec.lengths.kind in ("resampled", "empirical") or (spec.lengths.kind == "trace" and spec.shuffle):

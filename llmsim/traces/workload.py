@@ -6,9 +6,8 @@ changing how requests arrive never changes how long they are; 'noise' is left to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 from llmsim.errors import ConfigError
 from llmsim.request import NO_SLO, Request, SloClass
 from llmsim.traces.arrivals import ArrivalsSpec, draw_arrivals, seconds_to_ns
-from llmsim.traces.classes import row_classes
+from llmsim.traces.classes import row_classes, with_row_models
 from llmsim.traces.lengths import DistributionSpec, LengthsSpec
 from llmsim.traces.selection import open_source, select_lengths
+from llmsim.traces.served import Limits, check_models, hold_to_own_limit, shared_limit
 from llmsim.traces.spec import ClassSpec, WorkloadSpec
+from llmsim.traces.totals import Totals, describe, trace_facts
 from llmsim.traces.twins import Twin
 from llmsim.units import SECOND
 
@@ -91,43 +92,35 @@ class Workload:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """What is known of a workload when all its requests have been seen."""
-
-    num_requests: int
-    first_arrival_ns: int
-    last_arrival_ns: int
-    prompt_tokens: int
-    output_tokens: int
-    dropped: dict[str, int]
-    clipped: int
-
-
-def build_workload(spec: WorkloadSpec, seed: int, max_model_len: int | None = None) -> Workload:
+def build_workload(spec: WorkloadSpec, seed: int, max_model_len: Limits = None) -> Workload:
     """The workload of a specification; equal arguments give equal workloads.
 
     Prompts longer than `max_model_len` tokens follow `spec.on_long`: an error, left out and counted, or
-    scaled down with their output. TraceError for a file that cannot be used, ConfigError for a specification
-    it does not fit.
+    scaled down with their output. With limits by model, requests may ask for these models only. TraceError for a file
+    that cannot be used, ConfigError for a specification it does not fit.
     """
     Streams.of(seed)  # a bad seed is told before a file is read
-    return workload_of(spec, seed, open_source(spec, max_model_len), max_model_len)
+    source = open_source(spec, shared_limit(max_model_len, spec.on_long))
+    return workload_of(spec, seed, source, max_model_len)
 
 
-def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_model_len: int | None) -> Workload:
+def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_model_len: Limits) -> Workload:
     """The workload of a specification whose trace is in memory (`selection.open_source`)."""
     streams = Streams.of(seed)
     count = _count(spec, source)
-    drawn = select_lengths(spec, source, count, streams.lengths, max_model_len)
+    drawn = select_lengths(spec, source, count, streams.lengths, shared_limit(max_model_len, spec.on_long))
     arrival = _arrivals(spec, source, count, np.random.default_rng(streams.arrivals))
     slo_index, slo_classes = _classes(spec, source, drawn.row, count, np.random.default_rng(streams.classes))
+    check_models(max_model_len, slo_classes, np.bincount(slo_index, minlength=len(slo_classes)))
+    stays = hold_to_own_limit(max_model_len, spec.on_long, drawn, slo_classes, slo_index)
+    columns = arrival, drawn.prompt, drawn.output, slo_index
+    arrival, prompt, output, slo_index = columns if stays is None else (column[stays] for column in columns)
     total = Totals(
-        num_requests=count,
+        num_requests=len(arrival),
         first_arrival_ns=int(arrival[0]),
         last_arrival_ns=int(arrival[-1]),
-        prompt_tokens=int(drawn.prompt.sum()),
-        output_tokens=int(drawn.output.sum()),
+        prompt_tokens=int(prompt.sum()),
+        output_tokens=int(output.sum()),
         dropped=drawn.dropped,
         clipped=drawn.clipped,
     )
@@ -138,8 +131,8 @@ def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_
         facts = trace_facts(source.name, source.format, len(source.requests), source.sha256)
     return Workload(
         arrival_ns=arrival,
-        prompt_tokens=drawn.prompt,
-        output_tokens=drawn.output,
+        prompt_tokens=prompt,
+        output_tokens=output,
         slo_index=slo_index,
         slo_classes=slo_classes,
         max_concurrency=spec.arrivals.max_concurrency,
@@ -212,7 +205,10 @@ def _classes(
 ) -> tuple[Ints, tuple[SloClass, ...]]:
     """Index of each request's class, and the classes: of the specification, else of the trace, else none."""
     if spec.classes:
-        return class_draws(spec, rng)(count), tuple(c.slo() for c in spec.classes)
+        index, classes = class_draws(spec, rng)(count), tuple(c.slo() for c in spec.classes)
+        if source is None or isinstance(source, Twin) or row is None:
+            return index, classes
+        return with_row_models(index, classes, source.requests, row)
     if source is None or isinstance(source, Twin) or row is None:
         return np.zeros(count, dtype=np.int64), (NO_SLO,)
     return row_classes(source.requests, row)
@@ -223,38 +219,3 @@ def class_draws(spec: WorkloadSpec, rng: np.random.Generator) -> Callable[[int],
     share = np.cumsum([c.share for c in spec.classes])
     share = share / share[-1]
     return lambda n: np.searchsorted(share, rng.random(n), side="right").astype(np.int64)
-
-
-def trace_facts(name: str, kind: str, rows: int, sha256: str) -> dict[str, Any]:
-    """What the manifest says about the trace of a workload."""
-    return {"name": name, "kind": kind, "rows": rows, "sha256": sha256}
-
-
-def describe(
-    spec: WorkloadSpec, seed: int, max_model_len: int | None, trace: dict[str, Any] | None, total: Totals
-) -> dict[str, Any]:
-    """What the manifest says: the specification, the seed, the trace with its digest, and what came of it."""
-    span_s = float(total.last_arrival_ns - total.first_arrival_ns) / SECOND
-    return {
-        "spec": _plain(asdict(spec)),
-        "seed": int(seed),
-        "max_model_len": max_model_len,
-        "trace": trace,
-        "num_requests": total.num_requests,
-        "span_s": span_s,
-        "process_rate": _plain(spec.arrivals.mean_rate),
-        "mean_rate": total.num_requests / span_s if span_s > 0 else None,
-        "prompt_tokens": total.prompt_tokens,
-        "output_tokens": total.output_tokens,
-        "dropped": dict(total.dropped),
-        "clipped": total.clipped,
-    }
-
-
-def _plain(value: Any) -> Any:
-    """The value with infinite numbers as text, which JSON has no number for."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if value in (math.inf, -math.inf) else value

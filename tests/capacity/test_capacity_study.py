@@ -186,7 +186,7 @@ def test_a_capacity_above_the_bound_is_said_to_be_of_too_short_a_run():
 def test_a_cluster_of_groups_has_at_least_the_bound_of_its_parts():
     (spec,) = runs()
     one = fluid_bound_rps(spec)
-    groups = (GroupSpec(replicas=2), GroupSpec(replicas=1, calibration="a100/llama-3-8b"))
+    groups = (GroupSpec(replicas=2), GroupSpec(replicas=1, calibration="a100/llama-3-8b", model="mistral-7b"))
     other = fluid_bound_rps(spec.replace(calibration="a100/llama-3-8b"))
     mixed = fluid_bound_rps(spec.replace(cluster=ClusterSpec(groups=groups)))
     assert 1 - 1e-6 <= mixed / (2 * one + other) < 1.5  # a router may send each kind what suits it

@@ -157,5 +157,6 @@ def outcome(requests: list[Request]) -> list[tuple[object, ...]]:
         "preemptions",
         "chunks",
         "rejected",
+        "replica",
     ]
     return [(*(getattr(r, name) for name in names), *r.token_ranges) for r in requests]

@@ -180,7 +180,12 @@ GROUPS = {
         "router": "least_work",
         "groups": [
             {"replicas": 1},
-            {"replicas": 2, "calibration": "rtx-6000-ada/mistral-7b", "scheduler": "sarathi,chunk_size=256"},
+            {
+                "replicas": 2,
+                "calibration": "rtx-6000-ada/mistral-7b",
+                "scheduler": "sarathi,chunk_size=256",
+                "model": "llama-3-8b",
+            },
         ],
     },
 }

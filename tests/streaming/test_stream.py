@@ -18,15 +18,18 @@ from llmsim.streaming import stream as stream_module
 
 CLASSES = [{"name": "chat", "share": 0.6, "tbt_s": 0.05, "ttft_s": 1}, {"name": "batch", "share": 0.4}]
 NORMAL = {"kind": "normal", "mean": 400, "std": 350, "high": 3000}
+H100 = {"calibration": "h100/llama-3.1-8b"}
+SCHEDULE = [{"at_s": 6, "replicas": 3, "startup_lag_s": 2}, {"at_s": 25, "replicas": 2}, {"at_s": 30, "replicas": 1}]
 OUTPUTS = {"kind": "normal", "mean": 90, "std": 70, "high": 500}
 
 
-def spec_of(scheduler="vllm_v1", requests=300, **more):
+def spec_of(scheduler="vllm_v1", requests=300, models=(None, None), **more):
     workload = {
         "num_requests": requests,
-        "classes": CLASSES,
+        "classes": [c | {"model": model} for c, model in zip(CLASSES, models, strict=True)],
         "lengths": {"kind": "synthetic", "prompt": NORMAL, "output": OUTPUTS},
         "arrivals": more.pop("arrivals", {"kind": "poisson", "rate": 8}),
+        "on_long": "drop",
     }
     mapping = {"calibration": "a100/llama-3-8b", "scheduler": scheduler, "engine": {"num_blocks": 1200}}
     return load_runs(mapping=mapping | {"workload": workload} | more)[0]
@@ -46,8 +49,29 @@ RUNS = {
     "two calibrations": spec_of(
         cluster={
             "router": "round_robin",
-            "groups": [{"replicas": 1}, {"replicas": 2, "calibration": "h100/llama-3.1-8b"}],
+            "groups": [{"replicas": 1, "model": "llama"}, {"replicas": 2, **H100, "model": "llama"}],
         },
+    ),
+    "two models": spec_of(
+        models=("llama-3-8b", "llama-3.1-8b"),
+        cluster={"router": "least_work", "groups": [{"replicas": 2}, {"replicas": 2, **H100}]},
+    ),
+    "one model by name": spec_of(models=("llama-3-8b", None)),
+    "models with limits of their own": spec_of(
+        models=("short", "long"),
+        cluster={
+            "groups": [
+                {"replicas": 1, "model": "short", "engine": {"max_model_len": 500, "num_blocks": 1200}},
+                {"replicas": 2, "model": "long", "engine": {"max_model_len": 4000, "num_blocks": 1200}},
+            ]
+        },
+    ),
+    "replicas that come and go": spec_of(
+        cluster={"router": "least_work", "groups": [{"replicas": 1, "schedule": SCHEDULE}]},
+    ),
+    "nobody there for a while, and cut off": spec_of(
+        horizon_s=25,
+        cluster={"groups": [{"replicas": 2, "schedule": [{"at_s": 5, "replicas": 0}, {"at_s": 20, "replicas": 1}]}]},
     ),
 }
 
