@@ -8,6 +8,7 @@ import pytest
 
 from llmsim import registry
 from llmsim.errors import CapacityError, ConfigError, SchedulerError
+from llmsim.kvcache import KVCache
 from llmsim.schedulers.continuous import ContinuousBatching
 from llmsim.schedulers.faster_transformer import FasterTransformer
 from llmsim.schedulers.sarathi import Sarathi, chunk_schedule
@@ -230,3 +231,31 @@ def test_vllm_v1_preempts_the_last_admitted_and_keeps_its_outputs():
 def test_bad_options_are_refused(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_a_subclass_of_sarathi_that_overrides_a_hook_is_asked():
+    """Sarathi itself needs neither hook with a fixed chunk in arrival order, and does not offer the queue then."""
+
+    class Halves(Sarathi):
+        def chunk_limit(self, request):
+            return self.chunk_size // 2
+
+    class Last(Sarathi):
+        def order_waiting(self, now):
+            self.waiting = deque(sorted(self.waiting, key=lambda r: -r.id))
+
+    requests = requests_of([(0, 512, 1), (0, 512, 1), (0, 512, 1)])
+    serve(requests, Halves)
+    assert [r.chunks for r in requests] == [2, 2, 2]
+    requests = requests_of([(0, 512, 1), (0, 512, 1), (0, 512, 1)])
+    serve(requests, Last)
+    assert sorted(requests, key=lambda r: r.finish_ns) == requests[::-1]
+
+
+def test_prompts_under_way_stay_in_order_of_arrival_whoever_enters():
+    policy = ContinuousBatching()
+    policy.bind(KVCache(100), 3000)
+    requests = requests_of([(0, 10, 1), (1, 10, 1), (1, 10, 1), (2, 10, 1)])
+    for at in (1, 3, 2, 0):
+        policy.start_prefill(requests[at])
+    assert policy.prefilling == requests
