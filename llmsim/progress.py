@@ -42,10 +42,13 @@ def progress(replica: Replica, now: int) -> Progress:
     return Progress(blocks, prefill, generated)
 
 
-def standing(ends: Sequence[int], now: int) -> tuple[int, int]:
-    """Iterations of a run that ended before `now` (int ns), and when the next one ends; `now` if none is left."""
+def standing(ends: Sequence[int], now: int, done: int = 0) -> tuple[int, int]:
+    """Iterations of a run that ended before `now` (int ns), and when the next one ends; `now` if none is left.
+
+    At least `done` are known to have ended.
+    """
     if isinstance(ends, Ramp):
-        return ends.standing(now)
+        return ends.standing(now, done)
     done = bisect_left(ends, now)
     return done, ends[done] if done < len(ends) else now
 

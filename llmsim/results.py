@@ -22,6 +22,7 @@ import yaml
 from llmsim.errors import ConfigError
 from llmsim.folders import NewFolder, slug
 from llmsim.metrics.timeline import Timeline
+from llmsim.parquet import options
 from llmsim.tables import comparison_frame, result_html
 from llmsim.tabulate import no_iterations
 
@@ -113,7 +114,8 @@ class Result(Headline):
         with target as draft:
             self.write_texts(draft)
             for name in TABLES if self.token_times is None else MEASURED:
-                getattr(self, name).to_parquet(draft / f"{name}.parquet", index=False, compression="zstd")
+                table = getattr(self, name)
+                table.to_parquet(draft / f"{name}.parquet", index=False, **options(table))
             for name, text in (files or {}).items():
                 (draft / name).write_text(text, encoding="utf-8")
         return target.path

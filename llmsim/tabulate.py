@@ -78,7 +78,8 @@ def no_iterations() -> tuple[pd.DataFrame, pd.DataFrame]:
 def token_range_table(requests: Sequence[Request]) -> pd.DataFrame:
     """Which iterations emitted a token of which request: id, replica, first_iteration, last_iteration, in_set."""
     counts = np.array([len(r.token_ranges) // 2 for r in requests], dtype=np.int64)
-    flat = np.array([x for r in requests for x in r.token_ranges], dtype=np.int64).reshape(-1, 2)
+    ends = chain.from_iterable(map(attrgetter("token_ranges"), requests))
+    flat = np.fromiter(ends, np.int64, 2 * int(counts.sum())).reshape(-1, 2)
     in_set = flat[:, 0] >= 0
     ids = np.array([r.id for r in requests], dtype=np.int64)
     replicas = np.array([r.replica for r in requests], dtype=np.int64)

@@ -14,7 +14,7 @@ import llmsim
 PACKAGE = Path(llmsim.__file__).parent
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if "_data" not in p.parts)
 LEVELS = [
-    {"units", "errors", "data", "intervals", "folders", "fleet_text"},
+    {"units", "errors", "data", "intervals", "folders", "fleet_text", "parquet"},
     {"request", "strict", "models"},
     {"batch", "decodes", "kvcache"},
     {"schedulers", "costs"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
-from math import isqrt
+from math import sqrt
 from typing import TYPE_CHECKING, overload
 
 from llmsim.errors import CalibrationError
@@ -71,13 +71,17 @@ class Ramp(Sequence[int]):
         """Iterations that end before `now`: bisect_left in closed form."""
         return self.n if self.end_ns < now else self._reaching(now) - 1
 
-    def standing(self, now: int) -> tuple[int, int]:
-        """Iterations that end before `now`, and when the next one ends; `now` if none is left."""
-        first = self.start_ns + (self.carry + self.first) // FS_PER_NS
-        if now <= first:
-            return 0, first
+    def standing(self, now: int, done: int = 0) -> tuple[int, int]:
+        """Iterations that end before `now`, and when the next one ends; `now` if none is left.
+
+        At least `done` are known to end before: who looks often finds the next end a step or two on.
+        """
         if self.end_ns < now:
             return self.n, now
+        for k in (done + 1, done + 2):
+            end = self.start_ns + (self.carry + self.first * k + self.growth * (k * (k - 1) // 2)) // FS_PER_NS
+            if now <= end:
+                return k - 1, end
         k = self._reaching(now)
         return k - 1, self.start_ns + self.elapsed_fs(k) // FS_PER_NS
 
@@ -85,9 +89,10 @@ class Ramp(Sequence[int]):
         """The first iteration, counted from 1, that ends at or after `now`; the last if none does."""
         target = (now - self.start_ns) * FS_PER_NS  # smallest k with elapsed_fs(k) >= target
         if self.growth:
-            b = 2 * self.first - self.growth
+            b = float(2 * self.first - self.growth)
             gap = target - self.carry
-            k = (isqrt(b * b + 8 * self.growth * gap) - b) // (2 * self.growth) if gap > 0 else 0
+            # The root in floats, in the form that loses nothing by cancellation; the steps below make it exact.
+            k = int(4 * gap / (sqrt(b * b + 8.0 * self.growth * gap) + b)) if gap > 0 else 0
         else:
             k = (target - self.carry) // self.first
         k = max(1, min(k, self.n))

@@ -31,12 +31,14 @@ class ReplicaView:
     depends on how long outputs will be.
     """
 
-    __slots__ = ("_cost", "_replica", "board", "index")
+    __slots__ = ("_cost", "_done", "_ends", "_replica", "board", "index")
 
     def __init__(self, index: int, replica: Replica, cost: CostModel | None = None) -> None:
         self.index = index
         self._replica = replica
         self._cost = cost
+        self._ends: Sequence[int] | None = None
+        self._done = 0  # iterations of the run `_ends` that were over at the last look
         self.board: LoadBoard | None = None
         """The board that this view's replica reports to."""
 
@@ -112,7 +114,8 @@ class ReplicaView:
         if replica.flight is None:
             return replica.outstanding, replica.prefill_left, replica.generated, FOR_EVER_NS
         batch, ends = replica.flight
-        done, until = standing(ends, now)
+        done, until = standing(ends, now, self._done if ends is self._ends else 0)
+        self._ends, self._done = ends, done
         prefill, generated = replica.prefill_left, replica.generated
         if batch.chunks:
             prefill -= done * sum(batch.chunks)

@@ -66,6 +66,7 @@ class LeastWork(ExpectsOutputs):
         self._board = board
         kinds = {view.price_class: view for view in replicas}
         self._prices = [TokenPrices(view, self.chunk_tokens, self.decode_batch) for view in kinds.values()]
+        self._only = self._prices[0] if len(self._prices) == 1 else None
         number = {kind: i for i, kind in enumerate(kinds)}
         self._kind_of = np.array([number[view.price_class] for view in replicas])
         self._prefill, self._decode = np.zeros((2, len(replicas)))
@@ -77,10 +78,9 @@ class LeastWork(ExpectsOutputs):
         """Seconds of a prompt token and of an output token for a prompt of this length, one for all or by replica."""
         self._prompt[()] = prompt
         past, length = prompt // 2, prompt + int(self.output_tokens / 2)
-        per_prompt_token = [kind.prompt_token(past) for kind in self._prices]
-        per_output_token = [kind.output_token(length) for kind in self._prices]
-        if len(self._prices) == 1:
-            self._per_prompt_token[()], self._per_output_token[()] = per_prompt_token[0], per_output_token[0]
+        if self._only is not None:
+            self._per_prompt_token[()] = self._only.prompt_token(past)
+            self._per_output_token[()] = self._only.output_token(length)
         else:
-            self._per_prompt_token = np.array(per_prompt_token)[self._kind_of]
-            self._per_output_token = np.array(per_output_token)[self._kind_of]
+            self._per_prompt_token = np.array([kind.prompt_token(past) for kind in self._prices])[self._kind_of]
+            self._per_output_token = np.array([kind.output_token(length) for kind in self._prices])[self._kind_of]

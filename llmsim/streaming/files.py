@@ -9,6 +9,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from llmsim.parquet import options
+
 
 def _named_strings(schema: pa.Schema) -> pa.Schema:
     """A column that holds nothing yet may hold text later: only such columns hold None."""
@@ -30,7 +32,7 @@ class TableFiles:
             table = pa.Table.from_pandas(part, preserve_index=False)
             table = table.cast(_named_strings(table.schema))
             path = self._folder / f"{name}.parquet"
-            writer = self._writers[name] = pq.ParquetWriter(path, table.schema, compression="zstd")
+            writer = self._writers[name] = pq.ParquetWriter(path, table.schema, **options(part))
         elif len(part):
             table = pa.Table.from_pandas(part, schema=writer.schema, preserve_index=False)
         else:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llmsim.traces.workload import Workload
 
 NO_END_NS = 1 << 62
-BLOCK = 1 << 15
+BLOCK = 1 << 14
 """Requests that are made at a time."""
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmsim.streaming.files import TableFiles
     from llmsim.traces.stream import WorkloadStream
 
-FILE_AT = 1 << 14
+FILE_AT = 1 << 16
 """Requests done, at least, before a window is filed: windows cost per replica, requests in waiting cost memory."""
 
 
