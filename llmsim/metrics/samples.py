@@ -7,25 +7,29 @@ is summarised window by window gives the same bytes as one that is summarised wh
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from ddsketch import DDSketch
+from numpy.typing import NDArray
 
 from llmsim.metrics.quantiles import (
     Floats,
     Ints,
-    ones,
     percentiles_of_sorted,
     weighted_mean,
     weighted_std,
 )
 
+Values = NDArray[Any]
+"""int64 or float64."""
+
 EXACT_VALUES = 1 << 22
 """Different values of one sample up to which its percentiles are exact: 64 MiB."""
 RELATIVE_ERROR = 0.001
 """Past that, a percentile is off by at most this share of its value (DDSketch, VLDB 2019)."""
-MERGE_AT = 1 << 15
-"""Values that wait in parts before they are merged, at least: merging sorts."""
+MERGE_AT = 1 << 19
+"""Values that wait in parts before they are merged, at least (8 MiB): merging sorts all there are."""
 
 
 class Sample:
@@ -33,24 +37,24 @@ class Sample:
 
     def __init__(self, exact_values: int = EXACT_VALUES) -> None:
         self._limit = exact_values
-        self._values: Ints | Floats = np.empty(0, dtype=np.int64)
+        self._values: Values = np.empty(0, dtype=np.int64)
         self._weights: Ints = np.empty(0, dtype=np.int64)
-        self._parts: list[tuple[Ints | Floats, Ints]] = []
+        self._parts: list[tuple[Values, Ints | None]] = []
         self._waiting = 0
         self._folded: _Folded | None = None
 
     @classmethod
-    def of(cls, values: Ints | Floats, weights: Ints | None = None) -> Sample:
+    def of(cls, values: Values, weights: Ints | None = None) -> Sample:
         """A sample that is exact whatever its size."""
         sample = cls(exact_values=len(values))
         sample.add(values, weights)
         return sample
 
-    def add(self, values: Ints | Floats, weights: Ints | None = None) -> None:
+    def add(self, values: Values, weights: Ints | None = None) -> None:
         """`values[i]` occurs `weights[i]` times more (None: once); shapes (n,), (n,)."""
         if not len(values):
             return
-        self._parts.append((values, ones(values) if weights is None else weights))
+        self._parts.append((values, weights))
         self._waiting += len(values)
         if self._waiting > max(MERGE_AT, len(self._values)):
             self._merge()
@@ -61,7 +65,7 @@ class Sample:
         self._merge()
         return self._folded is None
 
-    def exact_part(self) -> tuple[Ints | Floats, Ints]:
+    def exact_part(self) -> tuple[Values, Ints]:
         """Different values in ascending order and their counts, of what is not in the sketch."""
         self._merge()
         return self._values, self._weights
@@ -92,7 +96,12 @@ class Sample:
     def _merge(self) -> None:
         if not self._parts:
             return
-        parts = [(self._values, self._weights), *self._parts] if len(self._values) else self._parts
+        once = [values for values, weights in self._parts if weights is None]
+        parts = [(values, weights) for values, weights in self._parts if weights is not None]
+        if once:
+            parts.append(counted(np.concatenate(once)))
+        if len(self._values):
+            parts.append((self._values, self._weights))
         self._parts, self._waiting = [], 0
         self._values, self._weights = distinct(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         if self._weights.sum(dtype=np.float64) >= 2**63:  # int64 sums would wrap
@@ -127,7 +136,7 @@ class _Folded:
     def std(self) -> float:
         return math.sqrt(self._squares / self.count)
 
-    def add(self, values: Ints | Floats, weights: Ints) -> None:
+    def add(self, values: Values, weights: Ints) -> None:
         """Moments by Chan's update; the sketch gets one value a bucket, since a call costs a microsecond."""
         values, weights = values[weights > 0], weights[weights > 0]
         if not len(values):
@@ -154,11 +163,19 @@ class _Folded:
         return np.clip(np.array(found, dtype=np.float64), self._least, self._most)
 
 
-def distinct(values: Ints | Floats, weights: Ints) -> tuple[Ints | Floats, Ints]:
+def counted(values: Values) -> tuple[Values, Ints]:
+    """The different values in ascending order, and how often each occurs."""
+    ordered = np.sort(values)
+    first = np.flatnonzero(np.concatenate([np.ones(min(len(ordered), 1), dtype=bool), ordered[1:] != ordered[:-1]]))
+    counts: Ints = np.diff(first, append=len(ordered)).astype(np.int64, copy=False)
+    return ordered[first], counts
+
+
+def distinct(values: Values, weights: Ints) -> tuple[Values, Ints]:
     """The different values in ascending order, and the sum of the weights of each; int sums, so exact."""
     if not len(values):
         return values, weights
-    order = np.argsort(values, kind="stable")
+    order = np.argsort(values)
     ordered = values[order]
     first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     return ordered[first], np.add.reduceat(weights[order], first)

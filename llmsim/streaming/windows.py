@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ class Windows:
 
     def take(self, done: Sequence[Request], in_flight: Iterable[Request]) -> Window:
         """The window of the requests that are `done` since the last one; `in_flight` are those that are not."""
-        done = sorted(done, key=lambda request: request.id)
+        done = sorted(done, key=attrgetter("id"))
         iterations = self._iterations()
         ranges = token_range_table(done)
         timeline = self._timeline(len(done), np.array([r.id for r in done], dtype=np.int64), ranges)
