@@ -25,11 +25,10 @@ LIVELOCK = 20_000
 class Replica:
     """One model instance: its policy, its device, its KV cache.
 
-    `macro` lets a decode-only batch that nothing can change run as one event. The switches of the engine's
-    semantics: `first_token_at_prefill_end` (vLLM, Niyama: the iteration that completes a prompt emits token 1;
-    false in SLAI and Sarathi's OSDI branch), `regenerate_output` (those two again: a preempted request emits
-    all its output tokens anew). No batch is formed before `startup_ns`. `on_finish` is called for every request
-    that finishes or is rejected.
+    `macro` lets a decode-only batch that nothing can change run as one event. The switches of the engine's semantics:
+    `first_token_at_prefill_end` (vLLM, Niyama: the iteration that completes a prompt emits token 1; false in SLAI and
+    Sarathi's OSDI branch), `regenerate_output` (those two again: a preempted request emits all its output tokens anew).
+    No batch is formed before `startup_ns`. `on_finish` is called for every request that finishes or is rejected.
     """
 
     def __init__(
@@ -204,7 +203,8 @@ class Replica:
             self._executed(batch, start, ends)
         iteration = self.recorder.log(batch, start, ends, last, waiting, self.scheduler, self.kv)
         if self._joined_queue_ns:
-            self.recorder.queue_grew(self._joined_queue_ns)
+            if count > 1:  # a lone iteration is logged as it began; the next batch counts them
+                self.recorder.queue_grew(self._joined_queue_ns)
             self._joined_queue_ns = []
         decodes = batch.decodes
         if decodes is not None:

@@ -75,6 +75,14 @@ class LineCost(CostModel):
         return 170_013
 
 
+class BentCost(LineCost):
+    """The same prices, promised to be a line from 1,200 tokens of context on: runs before are one iteration long."""
+
+    def linear_iterations(self, work: Work) -> int:
+        """One until then."""
+        return 1 if work.decode_context < 1200 else 50
+
+
 class CurvedCost(CostModel):
     """No line in the context, so runs of decodes are priced one by one."""
 
@@ -117,6 +125,7 @@ def serve(
     macro: bool = True,
     first_token_at_prefill_end: bool = True,
     regenerate_output: bool = False,
+    async_scheduling: bool = False,
     max_concurrency: int | None = None,
     horizon_ns: int | None = None,
     router: Router | None = None,
@@ -140,6 +149,7 @@ def serve(
             macro=macro,
             first_token_at_prefill_end=first_token_at_prefill_end,
             regenerate_output=regenerate_output,
+            async_scheduling=async_scheduling,
         )
     cluster.run(requests, max_concurrency=max_concurrency, horizon_ns=horizon_ns)
     return cluster

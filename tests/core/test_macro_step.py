@@ -8,7 +8,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsim.cluster import Cluster
-from tests.core.build import POLICIES, CurvedCost, GridCost, LineCost, outcome, serve, workload
+from llmsim.schedulers.vllm_v1 import VllmV1
+from tests.core.build import POLICIES, BentCost, CurvedCost, GridCost, LineCost, outcome, serve, workload
+
+COSTS = {"line": LineCost, "curve": CurvedCost, "bend": BentCost, "grid": GridCost}
+"""With `grid` the arrivals are on the grid of the iterations' ends, too."""
+
+stops = st.none() | st.tuples(st.integers(0, 49), st.integers(0, 4))
+"""A horizon so many ms after that request arrives, where it may fall into a run that the arrival has cut."""
+
+
+def check_macro_steps(policy, cost, seed, *, n, rate, stop=None, **how) -> None:
+    """The same requests with macro-steps and without: everything is the same."""
+    runs = []
+    for macro in (True, False):
+        requests = workload(seed, n=n, rate=rate, grid_ns=5_000_000 if cost == "grid" else 0)
+        horizon_ns = None if stop is None else requests[stop[0]].arrival_ns + stop[1] * 10**6
+        cluster = serve(requests, policy, cost=COSTS[cost](), macro=macro, horizon_ns=horizon_ns, **how)
+        runs.append((cluster, outcome(requests)))
+    assert runs[0][1] == runs[1][1]
+    tables_equal(runs[0][0], runs[1][0])
 
 
 def tables_equal(one: Cluster, other: Cluster) -> None:
@@ -21,34 +40,33 @@ def tables_equal(one: Cluster, other: Cluster) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(
+    cost=st.sampled_from([*COSTS, "grid"]),
     seed=st.integers(0, 10**6),
     rate=st.sampled_from([0.5, 3.0, 8.0, 30.0]),
-    grid=st.booleans(),
     num_blocks=st.sampled_from([190, 230, 400, 2000]),
     replicas=st.integers(1, 3),
     semantics=st.booleans(),
     max_concurrency=st.sampled_from([None, None, 1, 7]),
-    horizon_ms=st.sampled_from([None, None, 4000]),
-    curved=st.booleans(),
+    stop=stops,
 )
-def test_macro_steps_equal_single_steps_bit_for_bit(
-    policy, seed, rate, grid, num_blocks, replicas, semantics, max_concurrency, horizon_ms, curved
-):
-    runs = []
-    for macro in (True, False):
-        requests = workload(seed, n=60, rate=rate, grid_ns=5_000_000 if grid else 0)
-        cluster = serve(
-            requests,
-            POLICIES[policy],
-            cost=GridCost() if grid else CurvedCost() if curved else LineCost(),
-            num_blocks=num_blocks,
-            replicas=replicas,
-            macro=macro,
-            first_token_at_prefill_end=semantics,
-            regenerate_output=not semantics,
-            max_concurrency=max_concurrency,
-            horizon_ns=None if horizon_ms is None else horizon_ms * 10**6,
-        )
-        runs.append((cluster, outcome(requests)))
-    assert runs[0][1] == runs[1][1]
-    tables_equal(runs[0][0], runs[1][0])
+def test_macro_steps_equal_single_steps_bit_for_bit(policy, cost, seed, semantics, **how):
+    check_macro_steps(
+        POLICIES[policy],
+        cost,
+        seed,
+        n=60,
+        first_token_at_prefill_end=semantics,
+        regenerate_output=not semantics,
+        **how,
+    )
+
+
+def test_who_queues_while_a_run_ends_after_one_iteration_is_in_the_next_row_only():
+    check_macro_steps(
+        lambda: VllmV1(max_num_batched_tokens=300, max_num_seqs=3),
+        "bend",
+        1,
+        n=40,
+        rate=30.0,
+        num_blocks=2000,
+    )
