@@ -46,14 +46,21 @@ class AsyncReplica(Replica):
         self._unseen = len(self._arrived)
         return 1 if self._arrived or self._left else super()._repetitions(batch)
 
+    def stop(self) -> None:
+        """As ever, also in a run that an arrival has cut: the iteration after the one in flight does not begin."""
+        self._in_run = self.flight is not None
+        super().stop()
+
     def _cut(self, ends: Sequence[int], now: int) -> Sequence[int]:
-        """The iteration in flight and the one after, which was formed before the request came."""
+        """The iteration in flight and, for an arrival, the one after, which was formed before the request came."""
         in_flight = self.executor.truncate(ends, now)
-        return self.executor.truncate(ends, in_flight[-1] + 1)
+        return in_flight if self.stopped else self.executor.truncate(ends, in_flight[-1] + 1)
 
     def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
         """As ever; then the next batch may know who had arrived when the last of these iterations began."""
         self._release()
+        # A run begins with nobody unseen, so all who are now came during it, whether or not they cut it.
+        self._joined_queue_ns = [at for at, _ in self._arrived]
         super()._commit(batch, start, ends, last, waiting + self._unseen)
         began = ends[-2] if len(ends) > 1 else start
         arrived = self._arrived

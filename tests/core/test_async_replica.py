@@ -14,6 +14,7 @@ from llmsim.request import Request
 from llmsim.routers.round_robin import RoundRobin
 from llmsim.schedulers.vllm_v1 import VllmV1
 from llmsim.testing import check_scheduler
+from tests.core import build
 from tests.core.observe import Batches, requests_of
 
 MS = 1_000_000
@@ -29,9 +30,7 @@ def serve(
     cluster, seen, kv = Cluster(router), Batches(), KVCache(blocks)
     scheduler = VllmV1(null_block=False, **options)
     scheduler.bind(kv, 4096)
-    cluster.add_replica(
-        scheduler, SimulatedExecutor(ONE_MS), kv, Recorder(seen), macro=macro, async_scheduling=ahead
-    )
+    cluster.add_replica(scheduler, SimulatedExecutor(ONE_MS), kv, Recorder(seen), macro=macro, async_scheduling=ahead)
     requests = requests_of(rows)
     cluster.run(requests)
     assert kv.free_blocks == kv.num_blocks
@@ -82,6 +81,29 @@ def test_blocks_of_a_finished_request_are_taken_while_the_next_batch_is_formed()
     at_once, _ = serve(rows, ahead=False, blocks=8)
     assert at_once[2].first_scheduled_ns == 3 * MS
     assert requests[2].first_scheduled_ns == 4 * MS
+
+
+@pytest.mark.parametrize("macro", [False, True])
+def test_who_has_arrived_waits_from_the_next_iteration_on(macro):
+    """Also those who cut a macro-step, and those who come in what is left of it. Iterations take 5 ms here."""
+    rows = [(0, 10, 9), (7 * MS, 10, 2), (8 * MS, 10, 2), (12 * MS, 10, 2), (15 * MS, 10, 2)]
+    cluster = build.serve(requests_of(rows), VllmV1, cost=build.GridCost(), macro=macro, async_scheduling=True)
+    assert cluster.replicas[0].recorder.table()["waiting"].tolist()[:6] == [0, 0, 2, 2, 0, 0]
+
+
+@pytest.mark.parametrize("macro", [False, True])
+@pytest.mark.parametrize("arrival", [17 * MS, 12 * MS, 7 * MS, 99 * MS])  # in the same iteration, before, never
+def test_the_horizon_leaves_the_iteration_in_flight_and_no_more(macro, arrival):
+    rows = [(0, 10, 9), (arrival, 10, 9)]
+    cluster = build.serve(
+        requests_of(rows),
+        VllmV1,
+        cost=build.GridCost(),
+        macro=macro,
+        async_scheduling=True,
+        horizon_ns=18 * MS,
+    )
+    assert cluster.replicas[0].recorder.table()["end_ns"].tolist() == [5 * MS, 10 * MS, 15 * MS, 20 * MS]
 
 
 def test_the_policy_passes_conformance_on_such_an_engine():

@@ -61,7 +61,32 @@ def test_macro_steps_equal_single_steps_bit_for_bit(policy, cost, seed, semantic
     )
 
 
-def test_who_queues_while_a_run_ends_after_one_iteration_is_in_the_next_row_only():
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    cost=st.sampled_from(list(COSTS)),
+    seed=st.integers(0, 10**6),
+    rate=st.sampled_from([0.5, 3.0, 8.0, 30.0]),
+    budget=st.sampled_from([8, 130, 300, 8192]),
+    places=st.sampled_from([2, 6, 128]),
+    threshold=st.sampled_from([0, 0, 60]),
+    num_blocks=st.sampled_from([190, 230, 400, 2000]),
+    max_concurrency=st.sampled_from([None, None, 1, 7]),
+    stop=stops,
+)
+def test_macro_steps_equal_single_steps_on_an_engine_that_runs_ahead(cost, seed, budget, places, threshold, **how):
+    def policy() -> VllmV1:
+        return VllmV1(
+            max_num_batched_tokens=max(budget, places),
+            max_num_seqs=places,
+            long_prefill_token_threshold=threshold,
+            reserve_full_isl=not threshold,
+        )
+
+    check_macro_steps(policy, cost, seed, n=50, async_scheduling=True, **how)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_who_queues_while_a_run_ends_after_one_iteration_is_in_the_next_row_only(ahead):
     check_macro_steps(
         lambda: VllmV1(max_num_batched_tokens=300, max_num_seqs=3),
         "bend",
@@ -69,4 +94,5 @@ def test_who_queues_while_a_run_ends_after_one_iteration_is_in_the_next_row_only
         n=40,
         rate=30.0,
         num_blocks=2000,
+        async_scheduling=ahead,
     )
