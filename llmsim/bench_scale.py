@@ -25,8 +25,8 @@ from llmsim.traces.workload import ArrivalsSpec
 NAME = "scale"
 MILLION = 1_000_000
 REPLICAS = 64
-EACH = 1_500
-"""Requests a replica in the series over replicas."""
+EACH, LEAST = 1_500, 30_000
+"""Requests a replica in the series over replicas, and in all at least: a short run is mostly its start."""
 TARGETS = {(MILLION, REPLICAS): {"target_wall_s": 60, "target_rss_mib": 2048}}
 CLASSES = (ClassSpec(name="chat", share=0.7, ttft_s=2, tbt_s=0.2), ClassSpec(name="batch", share=0.3, ttlt_s=60))
 
@@ -37,12 +37,14 @@ class Scale:
 
     requests: int
     replicas: int
+    over_replicas: bool = False
+    """Whether it belongs to the series over replicas."""
 
 
 def cases(most: int = MILLION) -> list[Scale]:
     """Both series, up to `most` requests a run."""
     series = [Scale(n, REPLICAS) for n in (10_000, 30_000, 100_000, 300_000, MILLION)]
-    series += [Scale(EACH * replicas, replicas) for replicas in (1, 4, 16, 64, 256)]
+    series += [Scale(max(LEAST, EACH * replicas), replicas, over_replicas=True) for replicas in (1, 4, 16, 64, 256)]
     return [case for case in series if case.requests <= most]
 
 
@@ -82,13 +84,13 @@ def measure_scale(case: Scale) -> dict[str, Any]:
 
 def scale_lines(context: SpawnContext, most: int = MILLION) -> Iterator[dict[str, Any]]:
     """Every case in a process of its own, then how the cost grows."""
-    lines = []
+    over_requests: list[dict[str, Any]] = []
+    over_replicas: list[dict[str, Any]] = []
     for case in cases(most):
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            lines.append(pool.submit(measure_scale, case).result())
-        yield lines[-1]
-    over_requests = [line for line in lines if line["requests"] != EACH * line["replicas"]]
-    over_replicas = [line for line in lines if line["requests"] == EACH * line["replicas"]]
+            line = pool.submit(measure_scale, case).result()
+        (over_replicas if case.over_replicas else over_requests).append(line)
+        yield line
     if len(over_requests) > 1:
         yield {
             "name": "growth with requests",
@@ -99,8 +101,16 @@ def scale_lines(context: SpawnContext, most: int = MILLION) -> Iterator[dict[str
         yield {
             "name": "growth with replicas",
             "cpu_us_per_request": {line["replicas"]: line["cpu_us_per_request"] for line in over_replicas},
-            "target": "no more than logarithmic: equal steps from line to line, each four times as many replicas",
+            "us_a_doubling": _slope(over_replicas),
+            "target": "no more than logarithmic in replicas",
         }
+
+
+def _slope(lines: Sequence[dict[str, Any]]) -> float:
+    """Microseconds of CPU a request from one end of the series to the other, for each doubling of the replicas."""
+    one, two = lines[0], lines[-1]
+    more = two["cpu_us_per_request"] - one["cpu_us_per_request"]
+    return round(float(more) / math.log2(two["replicas"] / one["replicas"]), 2)
 
 
 def _exponent(lines: Sequence[dict[str, Any]], of: str, value: str) -> float:
