@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from llmsim.traces.stream import WorkloadStream
 
 FILE_AT = 1 << 16
-"""Requests done, at least, before a window is filed: windows cost per replica, requests in waiting cost memory."""
+"""A window is filed when so many requests are done ..."""
+FILE_ITERATIONS = 1 << 19
+"""... or so many iterations logged (70 MiB as rows): windows cost something for every replica, waiting costs memory."""
+LOOK_EVERY = 256
+"""Requests sent between two looks at whether a window is due."""
 
 
 class Stream:
@@ -41,6 +45,7 @@ class Stream:
         self._tally, self._ranges, self._files = tally, ranges, files
         self._windows = Windows(cluster, models=names_models(workload.slo_classes))
         self._done: list[Request] = []
+        self._filed = 0
         self._horizon_ns = to_ns(prepared.spec.horizon_s or 0)
         self._late: list[pd.DataFrame] = []  # iterations that end past the horizon: whether they count is not known yet
 
@@ -48,10 +53,18 @@ class Stream:
         """The workload's requests in order of arrival, ids 0, 1, ..."""
         first_id = 0
         for block in self._workload.blocks():
-            yield from block.requests(first_id)
+            requests = block.requests(first_id)
+            for at in range(0, len(requests), LOOK_EVERY):
+                yield from requests[at : at + LOOK_EVERY]
+                if self._due():
+                    self._file(self._cluster.in_flight.values())
             first_id += len(block)
-            if len(self._done) >= FILE_AT:
-                self._file(self._cluster.in_flight.values())
+
+    def _due(self) -> bool:
+        if len(self._done) >= FILE_AT:
+            return True
+        logged = sum(replica.recorder.iterations for replica in self._cluster.replicas)
+        return logged - self._filed >= FILE_ITERATIONS
 
     def done(self, request: Request) -> None:
         """This one was answered or rejected."""
@@ -70,6 +83,7 @@ class Stream:
         self._done = []
         self._tally.add_requests(window.requests, window.timeline)
         iterations = window.iterations
+        self._filed += len(iterations)
         self._ranges.add(iterations)
         if self._horizon_ns:
             late = ints(iterations, "end_ns") > self._horizon_ns

@@ -81,6 +81,7 @@ RUNS = {
 def test_a_streamed_run_is_the_run_in_memory(name, block, tmp_path, monkeypatch):
     monkeypatch.setattr(streamed_run, "BLOCK", block)
     monkeypatch.setattr(stream_module, "FILE_AT", 1)
+    monkeypatch.setattr(stream_module, "LOOK_EVERY", block)
     whole, streamed = simulate(RUNS[name]), simulate_stream(RUNS[name], tmp_path)
     assert json.dumps(streamed.summary) == json.dumps(whole.summary)
     loaded = streamed.load()
@@ -107,6 +108,7 @@ def test_past_the_exact_size_percentiles_are_within_a_thousandth_and_say_so():
 def test_no_more_requests_are_alive_than_are_in_flight_or_in_two_blocks(monkeypatch):
     monkeypatch.setattr(streamed_run, "BLOCK", 100)
     monkeypatch.setattr(stream_module, "FILE_AT", 100)
+    monkeypatch.setattr(stream_module, "LOOK_EVERY", 100)
     alive = []
 
     def look(done, total):
@@ -117,6 +119,25 @@ def test_no_more_requests_are_alive_than_are_in_flight_or_in_two_blocks(monkeypa
     simulate_stream(spec_of(requests=5000), progress=look)
     assert len(alive) >= 9
     assert max(alive) < 700, alive
+
+
+def test_windows_are_filed_by_iterations_too(monkeypatch):
+    """At a light load a request takes hundreds of iterations of its own, and they fill the memory, not the requests."""
+    monkeypatch.setattr(stream_module, "FILE_ITERATIONS", 1000)
+    monkeypatch.setattr(stream_module, "LOOK_EVERY", 5)
+    sizes = []
+
+    class Seen(stream_module.Windows):
+        def take(self, done, in_flight):
+            window = super().take(done, in_flight)
+            sizes.append(len(window.iterations))
+            return window
+
+    monkeypatch.setattr(stream_module, "Windows", Seen)
+    light = spec_of(arrivals={"kind": "poisson", "rate": 0.5})
+    assert simulate_stream(light).summary == simulate(light).summary
+    assert sum(sizes) > 15_000
+    assert max(sizes) < 1000 + 5 * 500  # five requests of 500 tokens at most between two looks
 
 
 def test_an_error_leaves_nothing_behind(tmp_path):
