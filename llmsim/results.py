@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import yaml
 
 from llmsim.errors import ConfigError
@@ -121,23 +122,30 @@ class Result(Headline):
         return target.path
 
     @classmethod
-    def load(cls, folder: str | Path) -> Result:
-        """Read a run directory. Raises ConfigError, naming the file, if it is not a complete one."""
+    def load(cls, folder: str | Path, tables: Collection[str] | None = None) -> Result:
+        """Read a run directory; of `tables` (TABLES, None: all) the rows, of the others only the columns.
+
+        Of a long run `tables=["requests"]` takes a fraction of the memory. Raises ConfigError, naming the file, if
+        it is not a complete run, and for a table that it does not have.
+        """
         folder = Path(folder)
         missing = [name for name in (META, SUMMARY, CONFIG) if not (folder / name).is_file()]
-        tables = MEASURED if (folder / f"{MEASURED[-1]}.parquet").is_file() else TABLES
-        missing += [f"{name}.parquet" for name in tables if not (folder / f"{name}.parquet").is_file()]
+        known = MEASURED if (folder / f"{MEASURED[-1]}.parquet").is_file() else TABLES
+        missing += [f"{name}.parquet" for name in known if not (folder / f"{name}.parquet").is_file()]
         if missing:
             raise ConfigError(f"{folder}: is no complete run directory, {', '.join(missing)} missing")
+        if unknown := [name for name in tables or () if name not in known]:
+            raise ConfigError(f"{folder}: a run has the tables {', '.join(known)} but not {unknown[0]!r}")
         meta = _read_json(folder / META)
-        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in tables}
+        wanted = known if tables is None else tables
+        frames = {name: _table(folder / f"{name}.parquet", rows=name in wanted) for name in known}
         if meta.get("streamed"):  # written as the run went on
             frames = {name: in_order(name, table) for name, table in frames.items()}
         return cls(
             name=str(meta.pop("name", folder.name)),
             summary=_read_json(folder / SUMMARY),
             manifest={"config": (folder / CONFIG).read_text(encoding="utf-8"), **meta},
-            **({} if tables is TABLES else dict(zip(TABLES[1:], no_iterations(), strict=True))),
+            **({} if known is TABLES else dict(zip(TABLES[1:], no_iterations(), strict=True))),
             **frames,
         )
 
@@ -148,6 +156,12 @@ class Result(Headline):
 
     def _repr_html_(self) -> str:
         return result_html(self)
+
+
+def _table(path: Path, *, rows: bool) -> pd.DataFrame:
+    """A table, or its columns without a row."""
+    table: pd.DataFrame = pd.read_parquet(path) if rows else pq.read_schema(path).empty_table().to_pandas()
+    return table
 
 
 def in_order(name: str, table: pd.DataFrame) -> pd.DataFrame:

@@ -47,7 +47,8 @@ def export_runs(folders: Sequence[Path], format: str, out: Path | None = None, w
     path = folders[0] / FORMATS[format] if out is None else out
     if path.name in OWN_FILES and (path.parent / META).exists():
         raise ConfigError(f"{path}: is a file of the run itself; choose another name with --out")
-    results = [(folder, Result.load(folder)) for folder in folders]
+    tables = ("requests",) if format == "mooncake" else None  # all that it needs, of a run however long
+    results = [(folder, Result.load(folder, tables)) for folder in folders]
     folder, result = results[0]
     if out is None and format == "vllm-bench" and result.token_times is not None and path.exists():
         raise ConfigError(f"{path}: is the record that the measurement itself wrote; name another file with --out")

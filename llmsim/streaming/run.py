@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,11 +41,14 @@ class StreamedResult(Headline):
     manifest: dict[str, Any] = field(repr=False)
     folder: Path | None = None
 
-    def load(self) -> Result:
-        """All of it in memory, as `simulate` would have returned it. Raises ValueError if no tables were kept."""
+    def load(self, tables: Collection[str] | None = None) -> Result:
+        """All of it in memory, as `simulate` would have returned it, or only the rows of some `tables`.
+
+        Raises ValueError if no tables were kept.
+        """
         if self.folder is None:
             raise ValueError("this run kept no tables: give simulate_stream a directory (`out`)")
-        return Result.load(self.folder)
+        return Result.load(self.folder, tables)
 
 
 def simulate_stream(

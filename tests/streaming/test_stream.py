@@ -10,9 +10,9 @@ import pytest
 
 from llmsim import simulate, simulate_stream
 from llmsim.config import load_runs
-from llmsim.errors import CapacityError
+from llmsim.errors import CapacityError, ConfigError
 from llmsim.request import Request
-from llmsim.results import TABLES
+from llmsim.results import TABLES, Result
 from llmsim.streaming import run as streamed_run
 from llmsim.streaming import stream as stream_module
 
@@ -149,3 +149,14 @@ def test_an_error_leaves_nothing_behind(tmp_path):
 def test_without_a_directory_there_are_no_tables_to_load():
     with pytest.raises(ValueError, match="give simulate_stream a directory"):
         simulate_stream(spec_of(requests=20)).load()
+
+
+def test_of_a_long_run_only_some_tables_are_read(tmp_path):
+    folder = simulate_stream(spec_of(requests=50), tmp_path).folder
+    whole, part = Result.load(folder), Result.load(folder, tables=["requests"])
+    pd.testing.assert_frame_equal(part.requests, whole.requests)
+    assert part.summary == whole.summary
+    assert len(whole.iterations) > len(part.iterations) == len(part.token_ranges) == 0
+    assert part.iterations.dtypes.to_dict() == whole.iterations.dtypes.to_dict()
+    with pytest.raises(ConfigError, match=r"requests, iterations, token_ranges but not 'request'"):
+        Result.load(folder, tables=["request"])
