@@ -98,7 +98,7 @@ def workers(count: int | None = None) -> Iterator[Executor | None]:
     executor = ProcessPoolExecutor(max_workers=count)
     try:
         yield executor
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         executor.shutdown(wait=False, kill_workers=True)
         raise
     finally:

@@ -1,6 +1,7 @@
 """The command line: parse, call, print, exit code. Results go to stdout, progress and warnings to stderr.
 
-Exit codes: 0 done, 1 an error (one line on stderr), 2 a wrong command line, 130 interrupted.
+Exit codes: 0 done, 1 an error (one line on stderr), 2 a wrong command line, 130 interrupted,
+143 terminated.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import typer
 
 from llmsim.cli import bench, calibrations, capacity, export, profile, report, simulate, sweep, trace, validate
+from llmsim.cli.stopping import Terminated, terminable
 from llmsim.errors import LlmsimError
 
 app = typer.Typer(
@@ -35,13 +37,17 @@ app.add_typer(trace.app, name="trace")
 def main() -> None:
     """Entry point of the `llmsim` command."""
     try:
-        app()
+        with terminable():
+            app()
     except LlmsimError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        raise
     except BrokenPipeError:  # the reader (head, less) went away: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

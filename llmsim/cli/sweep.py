@@ -88,6 +88,7 @@ def _run(
     continue_on_error: bool,
 ) -> Sweep:
     from llmsim.cli.console import warn
+    from llmsim.cli.stopping import Terminated
     from llmsim.sweeps import sweep_grid
 
     folder = _folder(grid, out)
@@ -97,7 +98,7 @@ def _run(
                 grid, folder, workers=workers, dask=dask, shard=shard, continue_on_error=continue_on_error,
                 overrides=overrides, progress=progress,
             )  # fmt: skip
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         done = len(list((folder / "points").glob("[!.]*.json")))
         warn(f"{done} runs are kept in {folder}; the same command goes on")
         raise

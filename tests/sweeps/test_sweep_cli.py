@@ -113,8 +113,8 @@ def test_an_error_is_one_line_and_exit_code_1(tmp_path, arguments, said):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a group of processes")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, workers):
+@pytest.mark.parametrize(("workers", "sent"), [(1, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)])
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, workers, sent):
     base = GRID["base"] | {"workload": GRID["base"]["workload"] | {"num_requests": 4000}}
     path, out = grid_file(tmp_path, base=base), tmp_path / "out"
     command = [sys.executable, "-m", "llmsim", "sweep", str(path), "--out", str(out), "--workers", str(workers)]
@@ -126,10 +126,13 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tmp_path, worker
     until = time.monotonic() + 60
     while len(list(out.glob("points/[!.]*.json"))) < 2 and time.monotonic() < until:
         time.sleep(0.02)
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+    if sent == signal.SIGINT:
+        os.killpg(running.pid, sent)  # as a terminal does: to the workers, too
+    else:
+        running.send_signal(sent)  # as docker does: to the command alone
     _, stderr = running.communicate(timeout=60)
     kept = len(list(out.glob("points/[!.]*.json")))
-    assert running.returncode == 130
+    assert running.returncode == 128 + sent
     assert 2 <= kept < 12
     assert f"{kept} runs are kept in {out}; the same command goes on" in stderr
     assert not list(out.glob("points/.*"))
