@@ -9,9 +9,12 @@ import time
 
 import pytest
 
+from llmsim.cli import app
+from llmsim.prepared import Prepared
+
 LONG = [
     "simulate", "--calibration", "rtx-6000-ada/mistral-7b", "--trace", "sharegpt4", "--num-requests", "200000",
-    "--rate", "2", "--on-long", "drop", "--stream",
+    "--rate", "2", "--on-long", "drop", "--scheduler", "sarathi", "--stream",
 ]  # fmt: skip
 
 
@@ -29,6 +32,27 @@ def test_a_signal_ends_a_streamed_run_and_leaves_no_draft(tmp_path, sent):
         time.sleep(0.02)
     assert running.poll() is None
     running.send_signal(sent)
-    running.communicate(timeout=60)
+    _, stderr = running.communicate(timeout=60)
     assert running.returncode == 128 + sent
     assert list(out.iterdir()) == []
+    assert stderr.startswith("interrupted: nothing kept of sarathi\n")
+
+
+@pytest.mark.parametrize("options", [["--stream"], []])
+def test_schedulers_that_were_done_are_kept_and_shown(tmp_path, monkeypatch, capfd, options):
+    def stop_at_orca(prepared, *arguments, **named):
+        if prepared.label == "orca":
+            raise KeyboardInterrupt
+        return serve(prepared, *arguments, **named)
+
+    serve = Prepared.serve
+    monkeypatch.setattr(Prepared, "serve", stop_at_orca)
+    several = ["--scheduler", "sarathi", "--scheduler", "orca", "--scheduler", "vllm_v1", "--num-requests", "20"]
+    command = [*LONG[: LONG.index("--scheduler")], *several, *options, "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as stopped:
+        app(command)
+    (kept,) = tmp_path.iterdir()
+    told = capfd.readouterr()
+    assert stopped.value.code == 130
+    assert told.out.endswith(f"saved {kept} (sarathi)\n")
+    assert told.err.endswith("interrupted: nothing kept of orca, vllm_v1\n")

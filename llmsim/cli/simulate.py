@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from llmsim.config import RunSpec
     from llmsim.results import Headline, Result
     from llmsim.streaming import StreamedResult
+
+Progress: TypeAlias = "Callable[[int, int], None]"
+Serve: TypeAlias = "Callable[[RunSpec, Path | None, Progress], tuple[Headline, Path | None]]"
+"""Runs a spec and, given a directory, saves the run in a new one under it."""
 
 
 def simulate(
@@ -71,11 +75,7 @@ def simulate(
         if value:
             mapping[flag] = True
     runs = load_runs(config, overrides or (), mapping)
-    if stream:
-        _show(*_run_streamed(runs, out), as_json)
-        return
-    results = _run(runs)
-    _show(results, [result.save(out) for result in results] if out is not None else [], as_json)
+    _run_all(runs, _streamed if stream else _in_memory, out, as_json)
 
 
 KEYS = {
@@ -157,20 +157,49 @@ def _bars() -> Iterator[Callable[[RunSpec], Callable[[int, int], None]]]:
         yield begin
 
 
-def _run(runs: list[RunSpec]) -> list[Result]:
+def _run_all(runs: list[RunSpec], serve: Serve, out: Path | None, as_json: bool) -> None:
+    """Run, save and show them; after an interruption, those that were done by then."""
+    from llmsim.cli.stopping import Terminated
+
+    results: list[Headline] = []
+    folders: list[Path] = []
+    try:
+        with _bars() as bar:
+            for spec in runs:
+                result, folder = serve(spec, out, bar(spec))
+                results.append(result)
+                folders += [] if folder is None else [folder]
+    except (KeyboardInterrupt, Terminated):
+        _interrupted(runs, results, folders, as_json)
+        raise
+    _show(results, folders, as_json)
+
+
+def _interrupted(runs: list[RunSpec], results: list[Headline], folders: list[Path], as_json: bool) -> None:
+    """Show what was done, and say what was not."""
+    from llmsim.cli.console import warn
+    from llmsim.prepared import scheduler_label
+
+    if results:
+        _show(results, folders, as_json)
+    lost = ", ".join(scheduler_label(spec.scheduler) for spec in runs[len(results) :])
+    if lost:
+        warn(f"interrupted: nothing kept of {lost}")
+
+
+def _in_memory(spec: RunSpec, out: Path | None, progress: Progress) -> tuple[Result, Path | None]:
     from llmsim.simulation import simulate
 
-    with _bars() as bar:
-        results = [simulate(spec, progress=bar(spec)) for spec in runs]
-    return [replace(result, manifest={"arguments": sys.argv[1:], **result.manifest}) for result in results]
+    result = simulate(spec, progress=progress)
+    result = replace(result, manifest={"arguments": sys.argv[1:], **result.manifest})
+    return result, None if out is None else result.save(out)
 
 
-def _run_streamed(runs: list[RunSpec], out: Path | None) -> tuple[list[StreamedResult], list[Path]]:
+def _streamed(spec: RunSpec, out: Path | None, progress: Progress) -> tuple[StreamedResult, Path | None]:
     from llmsim.streaming import simulate_stream
 
-    with _bars() as bar:
-        results = [simulate_stream(spec, out, progress=bar(spec), arguments=sys.argv[1:]) for spec in runs]
-    return results, [result.folder for result in results if result.folder is not None]
+    result = simulate_stream(spec, out, progress=progress, arguments=sys.argv[1:])
+    return result, result.folder
 
 
 def _show(results: Sequence[Headline], directories: list[Path], as_json: bool) -> None:
