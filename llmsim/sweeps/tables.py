@@ -113,17 +113,23 @@ def _differences(values: Floats, against: Floats) -> dict[str, Floats]:
     return columns
 
 
-def pairs(plan: Plan, results: pd.DataFrame) -> list[str]:
-    """For each point what it shares with its reference with every seed (PAIRS)."""
+def pairs(plan: Plan, results: pd.DataFrame) -> list[str | None]:
+    """For each point what it shares with its reference with every seed (PAIRS); None where runs of either are missing.
+
+    Runs are missing in a shard; a point without reference has None, too.
+    """
     known = {
         (point, seed): (requests, lengths)
         for point, seed, requests, lengths in zip(
             results["point"], results["seed"], results["requests_sha256"], results["lengths_sha256"], strict=True
         )
     }
-    found = []
+    found: list[str | None] = []
     for point, other in enumerate(plan.reference):
-        both = [(known.get((point, seed)), known.get((other, seed))) for seed in plan.seeds]
-        same = [next((at for at in (0, 1) if mine and base and mine[at] == base[at] != ""), 2) for mine, base in both]
+        if other is None or any((at, seed) not in known for at in (point, other) for seed in plan.seeds):
+            found.append(None)
+            continue
+        both = [(known[point, seed], known[other, seed]) for seed in plan.seeds]
+        same = [next((at for at in (0, 1) if mine[at] == base[at] != ""), 2) for mine, base in both]
         found.append(PAIRS[max(same)])
     return found

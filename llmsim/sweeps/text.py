@@ -12,7 +12,7 @@ import pandas as pd
 
 from llmsim.errors import ConfigError, did_you_mean
 from llmsim.sweeps.points import Plan
-from llmsim.sweeps.tables import FAILED, figures_of
+from llmsim.sweeps.tables import FAILED, figures_of, pairs
 from llmsim.tables import WIDTH, number
 
 USUAL = {
@@ -46,7 +46,7 @@ def sweep_text(plan: Plan, results: pd.DataFrame, means: pd.DataFrame, figures: 
         table = headline(plan, results, means, shown)
         parts.append(_table(table))
         changes = headline(plan, results, means, shown, _change) if "reference" in means else None
-        if changes is not None:
+        if changes is not None and len(changes):
             parts.append(f"{_against(plan)}: change in %, seed by seed\n\n{_table(changes)}")
         if legend := _legend(plan):
             parts.append(legend)
@@ -72,7 +72,8 @@ def headline(
     cell = cell or _mean
     points = sorted(set(results["point"]))
     if cell is _change:
-        points = [point for point in points if plan.reference[point] != point]
+        shared = pairs(plan, results)
+        points = [point for point in points if plan.reference[point] != point and shared[point] is not None]
     columns: dict[str, list[str]] = {}
     for field, title in zip(plan.fields, short_names(plan.fields), strict=True):
         labels = _labels(plan, field)
@@ -199,7 +200,13 @@ def _notes(plan: Plan, results: pd.DataFrame, means: pd.DataFrame) -> Iterator[s
     if len(done) < len(results):
         yield "Points with a failed run have no mean: one over the other seeds would hide what it ran into."
     if "pairs" in means:
-        kinds = means.drop_duplicates("point").query("reference != point")["pairs"]
+        here = means.drop_duplicates("point").query("reference != point and point in @results.point")
+        kinds = here["pairs"].dropna()
+        if len(kinds) < len(here):
+            yield (
+                f"{len(here) - len(kinds)} of {len(here)} points: the reference, or some seeds, is in another shard: "
+                "compare after merging."
+            )
         for kind, words in (("lengths", "the lengths, not the arrivals"), ("seed", "nothing but the seed")):
             if (count := int((kinds == kind).sum())) > 0:
                 yield f"{count} of {len(kinds)} points share with their reference {words}: not the same requests."

@@ -95,6 +95,16 @@ def test_pairs_that_do_not_share_their_requests_are_named():
         assert words in " ".join(sweep_text(PLAN, table, means, ["ttft"]).split())
 
 
+def test_a_shard_without_the_reference_compares_nothing():
+    table = result_table(PLAN, {key: OUTCOMES[key] for key in "def"}.get)
+    text = " ".join(sweep_text(PLAN, table, mean_table(PLAN, table), ["ttft"]).split())
+    assert "1 of 1 points: the reference, or some seeds, is in another shard: compare after merging." in text
+    assert "change in %" not in text
+    assert "not the same requests" not in text
+    with_it = result_table(PLAN, {key: OUTCOMES[key] for key in "abc"}.get)
+    assert "another shard" not in sweep_text(PLAN, with_it, mean_table(PLAN, with_it), ["ttft"])
+
+
 def test_no_run_is_an_empty_table():
     table = result_table(PLAN, {}.get)
     assert len(table) == 0
