@@ -87,9 +87,12 @@ def headline(
 
 
 def short_names(fields: Sequence[str]) -> list[str]:
-    """The last part of each dotted field, or all of it where two share that."""
+    """The last part of each dotted field, or all of it where two share that or it is a place in a list."""
     last = [field.rpartition(".")[2] for field in fields]
-    return [short if last.count(short) == 1 else field for short, field in zip(last, fields, strict=True)]
+    return [
+        short if last.count(short) == 1 and not short.isdigit() else field
+        for short, field in zip(last, fields, strict=True)
+    ]
 
 
 def _shown(plan: Plan, results: pd.DataFrame, figures: Sequence[str]) -> dict[str, str]:

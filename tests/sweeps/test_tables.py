@@ -10,7 +10,7 @@ from scipy.stats import ttest_1samp, ttest_rel
 from llmsim.intervals import interval, intervals
 from llmsim.sweeps.points import Plan
 from llmsim.sweeps.tables import column, mean_table, result_table
-from llmsim.sweeps.text import sweep_text
+from llmsim.sweeps.text import short_names, sweep_text
 from llmsim.sweeps.worker import Outcome
 
 PLAN = Plan(
@@ -110,3 +110,9 @@ def test_no_run_is_an_empty_table():
     assert len(table) == 0
     assert isinstance(mean_table(PLAN, table), pd.DataFrame)
     assert "0 of them here" in sweep_text(PLAN, table, mean_table(PLAN, table))
+
+
+def test_columns_are_named_by_the_last_part_that_says_something():
+    assert short_names(["workload.arrivals.rate", "scheduler"]) == ["rate", "scheduler"]
+    assert short_names(["a.rate", "b.rate"]) == ["a.rate", "b.rate"]
+    assert short_names(["workload.arrivals.ramp.1.1"]) == ["workload.arrivals.ramp.1.1"]
