@@ -97,6 +97,7 @@ def test_replicas_loads_slos_and_overrides_take_effect():
         (["--set", "engine.num_blocks=200"], "raise engine.num_blocks"),
         (["--replicas", "0"], "replicas must be at least 1 but got 0"),
         (["--slo", "speed:5"], "speed"),
+        (["--slo", "ttft:1000", "tpot:50"], 'quote the targets, --slo "ttft:1000 tpot:50", or give --slo once'),
     ],
 )
 def test_an_error_is_one_line_on_stderr_and_exit_code_1(arguments, said):

@@ -59,7 +59,7 @@ def bench(
     max_concurrency: Annotated[int | None, typer.Option(help="Closed loop: this many outstanding.")] = None,
     max_model_len: Annotated[int | None, typer.Option(help="Longest prompt (default: what the server says).")] = None,
     slo: Annotated[
-        list[str] | None, typer.Option("--slo", "--goodput", help="Targets in ms: ttft:200 tpot:50 e2el:5000.")
+        list[str] | None, typer.Option("--slo", "--goodput", help='Targets in ms: "ttft:200 tpot:50", or repeat it.')
     ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Seconds after which a request has failed (default 600).")

@@ -31,7 +31,9 @@ def capacity(
         list[str] | None,
         typer.Option(help="median_ttft<=500ms, class_p99_tbt, attainment>=0.99 (the default); all must hold."),
     ] = None,
-    slo: Annotated[list[str] | None, typer.Option("--slo", help="Targets in ms behind attainment: ttft:200.")] = None,
+    slo: Annotated[
+        list[str] | None, typer.Option("--slo", help='Targets in ms behind attainment: "ttft:200 tpot:50", or repeat.')
+    ] = None,
     find: Annotated[str, typer.Option(help="rate, or replicas (for the trace's own arrivals, or --rate).")] = "rate",
     rule: Annotated[str, typer.Option(help="bisection, or osdi: Sarathi-Serve's search.")] = "bisection",
     seeds: Annotated[int | None, typer.Option(help="Workloads [default: 5, if they differ].")] = None,

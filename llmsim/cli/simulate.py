@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ def simulate(
     warmup: Annotated[float | None, typer.Option(help="Leave arrivals before this second out of latencies.")] = None,
     max_concurrency: Annotated[int | None, typer.Option(help="Closed loop: this many outstanding.")] = None,
     slo: Annotated[
-        list[str] | None, typer.Option("--slo", "--goodput", help="Targets in ms: ttft:200 tpot:50 e2el:5000.")
+        list[str] | None, typer.Option("--slo", "--goodput", help='Targets in ms: "ttft:200 tpot:50", or repeat it.')
     ] = None,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Any option: engine.num_blocks=8000")] = None,
     out: Annotated[Path | None, typer.Option(help="Save each run in a new directory under this one.")] = None,
@@ -106,6 +107,7 @@ def run_mapping(
     """
     from llmsim.config import put, read_run
 
+    _refuse_target(config, slo)
     mapping: dict[str, Any] = {} if config is None else read_run(config)
     for option, key in KEYS.items():
         if given[option] is not None:
@@ -119,6 +121,18 @@ def run_mapping(
         mapping.pop("scheduler", None)
         mapping["schedulers"] = list(scheduler)
     return mapping
+
+
+def _refuse_target(config: Path | None, slo: list[str] | None) -> None:
+    """ConfigError for a target in the place of the run's file: vLLM's --goodput takes several values, ours one."""
+    from llmsim.errors import ConfigError
+
+    if config is not None and re.fullmatch(r"[a-z0-9]+:[0-9.]+", str(config)) and not config.exists():
+        targets = " ".join([*(slo or ()), str(config)])
+        raise ConfigError(
+            f"{config} is read as the file of the run, as --slo takes one value; quote the targets, --slo "
+            f'"{targets}", or give --slo once for each'
+        )
 
 
 def _set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: int | None) -> None:

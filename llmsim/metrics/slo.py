@@ -1,4 +1,4 @@
-"""Service levels: run-wide limits (`--slo ttft:200 tpot:50 e2el:5000`) and the targets requests carry.
+"""Service levels: run-wide limits (`--slo "ttft:200 tpot:50 e2el:5000"`) and the targets requests carry.
 
 A request meets its service level if it finished and every limit that applies to it holds: the run-wide ones
 and those of its own class. Failed, unfinished and rejected requests have not met it. A limit on something a
