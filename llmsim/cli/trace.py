@@ -40,7 +40,8 @@ Map = Annotated[
     typer.Option(
         "--map",
         metavar="FIELD=COLUMN",
-        help="Column of a field: arrival_s (_ms, _us, _ns; _at: date-times), prompt_tokens, output_tokens.",
+        help="Column of a field: arrival_s (_ms, _us, _ns; _at: date-times), prompt_tokens, output_tokens; "
+        "slo_class, tbt_s, ttft_s, ttlt_s, tier, priority, model. Repeat it.",
     ),
 ]
 OnBad = Annotated[str, typer.Option("--on-bad", help="Rows that cannot be used: error, or drop (and count).")]

@@ -61,12 +61,15 @@ class Ledger:
         step = min(faulty)[0]
         first = self.tallies[min((key for key in faulty if key[0] == step), key=lambda k: (self.tallies[k].line, k))]
         fault = first.fault
+        complaint = fault.complaint
+        if fault.reason == "missing_value" and first.value.strip():  # n/a, null, NaN
+            complaint = complaint.replace("is empty", "stands for a missing value", 1)
         more = f" ({first.count} such rows)" if first.count > 1 else ""
         option = "on_long='drop'" if fault.reason == "prompt_too_long" else "on_bad='drop'"
         flag = option.replace("_", "-").replace("='drop'", " drop")
         raise TraceError(
             f"{self.source}: row {first.line}, column {fault.column!r}: {first.value!r} "
-            f"{fault.complaint}{more}; {fault.remedy}, or leave such rows out with {option} (--{flag})"
+            f"{complaint}{more}; {fault.remedy}, or leave such rows out with {option} (--{flag})"
         )
 
     def nothing_left(self) -> TraceError:

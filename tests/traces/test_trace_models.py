@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from llmsim.config import load_runs
 from llmsim.errors import ConfigError, TraceError
 from llmsim.traces.arrivals import ArrivalsSpec
 from llmsim.traces.export import workload_table, write_trace
@@ -98,3 +100,14 @@ def test_rows_that_name_no_model_where_several_are_served_are_an_error(write: Wr
 def test_a_class_with_no_name_for_its_model_is_refused(model: object) -> None:
     with pytest.raises(ConfigError, match="model must be a name"):
         ClassSpec(model=model)  # type: ignore[arg-type]
+
+
+def test_the_guides_file_of_ones_own_works_as_written(tmp_path):
+    text = (Path(__file__).resolve().parents[2] / "docs" / "traces.md").read_text()
+    (tmp_path / "chat.csv").write_text(re.findall(r"```csv\n(.*?)```", text, re.S)[0])
+    run = next(block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if "chat.csv" in block)
+    (tmp_path / "run.yaml").write_text(run + "calibration: a100/llama-3-8b\n")
+    workload = build_workload(load_runs(tmp_path / "run.yaml")[0].workload, 0)
+    assert workload.prompt_tokens.tolist() == [812, 40]
+    assert [workload.slo_classes[at].model for at in workload.slo_index] == ["llama-3-8b", "mistral-7b"]
+    assert workload.arrival_ns.tolist() == [0, 650_000_000]
