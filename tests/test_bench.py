@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
 
 from llmsim import bench, bench_scale
 
@@ -36,3 +41,13 @@ def test_scale_lines_end_with_how_cost_grows(monkeypatch):
     assert all(set(run) >= LINE | {"wall_s", "cpu_us_per_request", "replicas"} for run in runs)
     assert isinstance(requests["exponent"], float)
     assert set(replicas["cpu_us_per_request"]) == {1, 4}
+
+
+def test_make_bench_hands_its_arguments_on():
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    root = Path(__file__).resolve().parents[1]
+    told = subprocess.run(
+        ["make", "-n", "bench", "ARGS=--only scale"], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert "-m llmsim.bench --only scale\n" in told.stdout
