@@ -62,7 +62,7 @@ class Ledger:
         first = self.tallies[min((key for key in faulty if key[0] == step), key=lambda k: (self.tallies[k].line, k))]
         fault = first.fault
         complaint = fault.complaint
-        if fault.reason == "missing_value" and first.value.strip():  # n/a, null, NaN
+        if fault.reason == "missing_value" and str(first.value).strip():  # n/a, null, NaN
             complaint = complaint.replace("is empty", "stands for a missing value", 1)
         more = f" ({first.count} such rows)" if first.count > 1 else ""
         option = "on_long='drop'" if fault.reason == "prompt_too_long" else "on_bad='drop'"
