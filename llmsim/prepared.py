@@ -13,6 +13,7 @@ import numpy as np
 from llmsim import registry
 from llmsim.cluster import Cluster
 from llmsim.costs.ranges import RangeTally
+from llmsim.fleet_notes import late_steps
 from llmsim.kinds import Kind, Machine, kinds_of, limits_of, members_of, pools_of, simulated, stays_of
 from llmsim.metrics import Definitions, Slo, TallyOptions, parse_slo
 from llmsim.metrics.plain import plain
@@ -121,8 +122,10 @@ class Prepared:
             closed_loop=workload.max_concurrency is not None,
         )
         if pools is not None and stays:
-            end_ns = tally.run_end_ns(None if spec.horizon_s is None else to_ns(spec.horizon_s))
+            horizon_ns = None if spec.horizon_s is None else to_ns(spec.horizon_s)
+            end_ns = tally.run_end_ns(horizon_ns)
             summary["replicas"] = plain(service_report(stays, end_ns, pools.held(end_ns)))
+            summary["notes"] = [*summary["notes"], *late_steps(spec.cluster, end_ns, horizon_ns)]
         summary["requests"] |= {
             "not_sent": len(workload) - tally.counts["sent"],
             "dropped_from_trace": dict(workload.dropped),

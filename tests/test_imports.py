@@ -23,7 +23,7 @@ LEVELS = [
     {"replica", "progress"},
     {"async_replica", "hopeless"},
     {"routers", "cluster_spec"},
-    {"elastic"},
+    {"elastic", "fleet_notes"},
     {"pools"},
     {"cluster", "metrics", "config", "profiling"},
     {"registry", "tabulate", "tables", "provenance", "theory", "programme", "fluid", "fluid_tables", "importers"},

@@ -225,6 +225,19 @@ def test_a_pool_that_nobody_serves_for_a_while_holds_its_requests_and_one_that_n
     assert cut.summary["sent"] == (cut.requests["arrival_ns"] <= 40e9).sum()
 
 
+def test_steps_after_the_run_s_end_are_told_and_those_before_it_are_not():
+    def told(**more: object) -> list[str]:
+        return [note for note in run(DAY, **more).summary["notes"] if "schedule step" in note]
+
+    assert told() == []
+    late = [*SCHEDULE, {"at_s": 5000, "replicas": 2}]
+    (note,) = told(cluster__groups=[{"replicas": 2, "schedule": late}])
+    assert note.startswith("1 of 3 schedule steps comes after the run ended (")
+    assert "raise workload.num_requests (arrivals must last to the last step, at 5000 s)" in note
+    (note,) = told(cluster__groups=[{"replicas": 2, "schedule": late}], horizon_s=20.0)
+    assert note.startswith("2 of 3 schedule steps come after the run ended (20 s): horizon_s ends it earlier")
+
+
 @pytest.mark.parametrize(
     ("group", "message"),
     [

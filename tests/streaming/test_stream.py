@@ -69,6 +69,9 @@ RUNS = {
     "replicas that come and go": spec_of(
         cluster={"router": "least_work", "groups": [{"replicas": 1, "schedule": SCHEDULE}]},
     ),
+    "steps after the end": spec_of(
+        requests=60, cluster={"groups": [{"replicas": 1, "schedule": [*SCHEDULE, {"at_s": 9000, "replicas": 2}]}]}
+    ),
     "nobody there for a while, and cut off": spec_of(
         horizon_s=25,
         cluster={"groups": [{"replicas": 2, "schedule": [{"at_s": 5, "replicas": 0}, {"at_s": 20, "replicas": 1}]}]},
