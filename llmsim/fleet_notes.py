@@ -1,13 +1,16 @@
-"""Notes of a summary on a cluster that is not what its author may think: steps that never came."""
+"""Notes of a summary on a cluster that is not what its author may think: steps that never came, replicas in vain."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from llmsim.errors import did_you_mean
 from llmsim.units import SECOND, to_ns
 
 if TYPE_CHECKING:
     from llmsim.cluster_spec import ClusterSpec
+    from llmsim.request import SloClass
 
 
 def late_steps(cluster: ClusterSpec, end_ns: int, horizon_ns: int | None) -> list[str]:
@@ -26,3 +29,21 @@ def late_steps(cluster: ClusterSpec, end_ns: int, horizon_ns: int | None) -> lis
         f"{late} of {len(steps)} schedule {named} {come} after the run ended ({end_ns / SECOND:.4g} s): {why} "
         f"(arrivals must last to the last step, at {max(steps):g} s), or move the steps"
     ]
+
+
+def idle_models(members: Mapping[str, Sequence[int]], classes: Sequence[SloClass]) -> list[str]:
+    """A line for each model that replicas (`members`, by model) serve but no class of the requests asks for.
+
+    With a single model requests need not name theirs, and all go to it.
+    """
+    if len(members) < 2:
+        return []
+    asked = list(dict.fromkeys(c.model for c in classes if c.model is not None))
+    lines = []
+    for model, replicas in members.items():
+        if model not in asked:
+            hint = did_you_mean(model, asked)
+            meant = hint if hint.startswith(" Did") else ""
+            idle = f"{len(replicas)} replica{'s' if len(replicas) > 1 else ''} idle"
+            lines.append(f"no request asks for {model} ({idle}).{meant} The requests ask for {', '.join(asked)}")
+    return lines

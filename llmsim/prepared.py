@@ -13,7 +13,7 @@ import numpy as np
 from llmsim import registry
 from llmsim.cluster import Cluster
 from llmsim.costs.ranges import RangeTally
-from llmsim.fleet_notes import late_steps
+from llmsim.fleet_notes import idle_models, late_steps
 from llmsim.kinds import Kind, Machine, kinds_of, limits_of, members_of, pools_of, simulated, stays_of
 from llmsim.metrics import Definitions, Slo, TallyOptions, parse_slo
 from llmsim.metrics.plain import plain
@@ -131,8 +131,11 @@ class Prepared:
             "dropped_from_trace": dict(workload.dropped),
             "clipped": int(workload.description.get("clipped", 0)),
         }
-        if notes := unproven([kind.calibration for kind in self.kinds]):
-            summary["notes"] = [*summary["notes"], *notes]
+        notes = [
+            *idle_models(members_of(self.kinds), workload.slo_classes),
+            *unproven([kind.calibration for kind in self.kinds]),
+        ]
+        summary["notes"] = [*summary["notes"], *notes]
         reports = ranges.reports()
         summary["calibration"] = reports[0]
         if len(reports) > 1:

@@ -89,6 +89,15 @@ def test_no_model_named_means_no_column_and_no_section():
     assert "replicas" not in result.summary
 
 
+def test_a_pool_that_no_request_asks_for_is_told_with_the_nearest_name():
+    groups = [*MODELS["cluster"]["groups"], {"replicas": 3, "model": "lama-3.1-8b"}, {"model": "gpt"}]
+    notes = run(MODELS, cluster__groups=groups).summary["notes"]
+    asked = f"The requests ask for {CHAT}, {HARD}"
+    assert f"no request asks for lama-3.1-8b (3 replicas idle). Did you mean {CHAT!r}? {asked}" in notes
+    assert f"no request asks for gpt (1 replica idle). {asked}" in notes
+    assert not any("no request asks" in note for note in run(MODELS).summary["notes"] + run(DAY).summary["notes"])
+
+
 def test_requests_of_one_model_may_leave_it_unsaid():
     classes = [{"name": "a", "share": 0.5, "model": CHAT}, {"name": "b", "share": 0.5}]
     result = run(MODELS, workload__classes=classes, cluster__groups=[{"replicas": 2}])

@@ -56,6 +56,11 @@ RUNS = {
         models=("llama-3-8b", "llama-3.1-8b"),
         cluster={"router": "least_work", "groups": [{"replicas": 2}, {"replicas": 2, **H100}]},
     ),
+    "a model that nobody asks for": spec_of(
+        requests=60,
+        models=("llama-3-8b", "llama-3-8b"),
+        cluster={"groups": [{"replicas": 1}, {"replicas": 1, "model": "llama3"}]},
+    ),
     "one model by name": spec_of(models=("llama-3-8b", None)),
     "models with limits of their own": spec_of(
         models=("short", "long"),
