@@ -15,7 +15,7 @@ from simpy.events import NORMAL, Event
 from llmsim.async_replica import AsyncReplica
 from llmsim.clock import Clock, Tick
 from llmsim.errors import StalledError
-from llmsim.hopeless import limits, refuse_hopeless
+from llmsim.hopeless import Latecomers, limits, refuse_hopeless
 from llmsim.replica import Replica
 from llmsim.routers.base import ReplicaView
 from llmsim.units import to_seconds
@@ -116,11 +116,12 @@ class Cluster:
         With `max_concurrency` the loop is closed: that many are outstanding at any time, the next is sent when
         one is answered, and arrival_ns is set to the moment of sending. At the horizon no batch is formed and
         nothing is sent any more; iterations in flight complete. Raises CapacityError for a request that no
-        replica could ever hold, StalledError if requests are left that nothing can serve.
+        replica could ever hold, StalledError if requests are left that nothing can serve (those that arrive after
+        their pool's last replica was removed are told before the run begins).
         """
         if isinstance(requests, Sequence):
             total = len(requests)
-            self.refuse_hopeless(requests)
+            self.refuse_hopeless(requests, open_end=max_concurrency is None and horizon_ns is None)
         assert total is not None, "say how many requests an iterator has"
         self._total, self._progress, self._on_done = total, progress, on_done
         if self.pools is not None:
@@ -144,14 +145,23 @@ class Cluster:
         if horizon_ns is None:
             self._refuse_leftovers()
 
-    def refuse_hopeless(self, requests: Sequence[Request]) -> None:
-        """Raise CapacityError for a request that could not finish even alone in a cache that it may be sent to."""
+    def refuse_hopeless(self, requests: Sequence[Request], *, open_end: bool = False) -> None:
+        """Raise CapacityError for a request that could not finish even alone in a cache that it may be sent to.
+
+        With `open_end` (they arrive when they say, and there is no horizon) raise StalledError for those that arrive
+        when nobody who could serve them is in service or to come.
+        """
         prompts = np.array([r.prompt_tokens for r in requests], dtype=np.int64)
         outputs = np.array([r.output_tokens for r in requests], dtype=np.int64)
         asked = {id(r.slo): r.slo for r in requests}
         place = {key: at for at, key in enumerate(asked)}
         which = np.array([place[id(r.slo)] for r in requests], dtype=np.int64)
         self.refuse_hopeless_lengths(prompts, outputs, list(asked.values()), which)
+        if open_end:
+            latecomers = Latecomers(self.pools)
+            arrivals = np.array([r.arrival_ns for r in requests], dtype=np.int64)
+            latecomers.look(arrivals, list(asked.values()), which)
+            latecomers.refuse()
 
     def refuse_hopeless_lengths(
         self, prompts: Ints, outputs: Ints, asked: Sequence[SloClass], which: Ints, first_id: int = 0
@@ -177,8 +187,7 @@ class Cluster:
             yield self.replicas, np.ones(len(which), dtype=bool)
             return
         for pool, members in self.pools.everybody():
-            theirs = np.array([self.pools.pool_for(a) is pool for a in asked], dtype=bool)
-            yield [self.replicas[index] for index in members], theirs[which]
+            yield [self.replicas[index] for index in members], self.pools.theirs(pool, asked, which)
 
     def _send(self, request: Request) -> None:
         self.in_flight[request.id] = request

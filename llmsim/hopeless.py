@@ -1,16 +1,20 @@
-"""Requests that a replica could never finish, found before a run begins."""
+"""Requests that a replica could never finish, or that come when nobody is left, found before a run begins."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsim.errors import CapacityError
+from llmsim.errors import CapacityError, StalledError
+from llmsim.units import to_seconds
 
 if TYPE_CHECKING:
+    from llmsim.pools import Pools
     from llmsim.replica import Replica
+    from llmsim.request import SloClass
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -49,3 +53,41 @@ def refuse_hopeless(prompts: Ints, outputs: Ints, theirs: Mask, replica: Replica
             f"{kv.block_size} serve {limit} at most; raise engine.num_blocks, or drop or clip long requests "
             "(workload.on_long)"
         )
+
+
+class Latecomers:
+    """Who arrives when their pool has nobody in service and nobody to come; None: there are no pools."""
+
+    def __init__(self, pools: Pools | None) -> None:
+        self._pools = pools
+        self._found: dict[str, tuple[int, int, int]] = {}
+        """By model: how many, and id and arrival (ns) of the first."""
+
+    def look(self, arrival_ns: Ints, asked: Sequence[SloClass], which: Ints, first_id: int = 0) -> None:
+        """Further requests, with ids from `first_id` on: arrivals, and which of the classes `asked` each belongs to,
+        shapes (requests,)."""
+        if self._pools is None:
+            return
+        for pool, closes_ns in zip(self._pools.pools, self._pools.closes_ns(), strict=True):
+            late = arrival_ns >= closes_ns
+            if late.any():
+                late &= self._pools.theirs(pool, asked, which)
+            if late.any():
+                at = int(np.argmax(late))
+                count, first, arrival = self._found.get(pool.model, (0, first_id + at, int(arrival_ns[at])))
+                self._found[pool.model] = count + int(late.sum()), first, arrival
+
+    def refuse(self) -> None:
+        """Raise StalledError if there is one, for the first model of the cluster that has one."""
+        for pool in self._pools.pools if self._pools is not None else ():
+            if pool.model in self._found:
+                raise unserved(pool.model, *self._found[pool.model])
+
+
+def unserved(model: str, count: int, first_id: int, arrival_ns: int) -> StalledError:
+    """The error for requests that nobody will ever serve: how many, id and arrival (ns) of the first."""
+    return StalledError(
+        f"{count} requests for {model} can never be served; the first is id {first_id}, which arrives at "
+        f"{to_seconds(arrival_ns):.3f} s: by the schedules of cluster.groups no replica is in service then or later; "
+        "keep one, add a later step, or give a horizon_s"
+    )

@@ -14,10 +14,10 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmsim.errors import StalledError
+from llmsim.hopeless import unserved
 from llmsim.request import NEVER
-from llmsim.units import to_seconds
 
 if TYPE_CHECKING:
     from simpy.events import Event
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from llmsim.replica import Replica
     from llmsim.request import Request, SloClass
     from llmsim.routers.base import ReplicaView, Router
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+FOREVER = 1 << 62
+"""An instant (ns) after every arrival."""
 
 Deliver = Callable[["Request", int], None]
 """Sends a request to the replica of that index."""
@@ -115,6 +121,24 @@ class Pools:
         indices = [i for i, life in enumerate(self.lives) if life.serves]
         return [(pool, [i for i in indices if self._pool_of[i] == at]) for at, pool in enumerate(self.pools)]
 
+    def theirs(self, pool: Pool, asked: Sequence[SloClass], which: Ints) -> Mask:
+        """Which requests go to the pool, given the class of each: indices into `asked`, shapes (requests,)."""
+        same = np.zeros(len(asked), dtype=bool)
+        for at in np.unique(which).tolist():
+            same[at] = self.pool_for(asked[at]) is pool
+        return same[which]
+
+    def closes_ns(self) -> list[int]:
+        """From when on each pool has nobody in service and nobody to come (FOREVER: somebody stays).
+
+        Whoever arrives before is served, even if nobody is in service then: somebody comes.
+        """
+        ends = [0] * len(self.pools)
+        for pool, life in zip(self._pool_of, self.lives, strict=True):
+            if life.serves:
+                ends[pool] = max(ends[pool], FOREVER if life.removed_ns is None else life.removed_ns)
+        return ends
+
     def take(self, request: Request) -> None:
         """A request arrives: send it on, or hold it while nobody of its pool is in service."""
         pool = self.pool_for(request.slo)
@@ -142,15 +166,14 @@ class Pools:
         return Held(self._held, max(self._longest_ns, longest), len(waiting))
 
     def refuse_held(self) -> None:
-        """Raise StalledError if the run is over and requests wait at the front end for nobody to come."""
+        """Raise StalledError if the run is over and requests wait at the front end for nobody to come.
+
+        Arrivals that are known before the run are refused then (hopeless.Latecomers).
+        """
         for pool in self.pools:
             if pool.held:
                 first = pool.held[0]
-                raise StalledError(
-                    f"{len(pool.held)} requests for {pool.model} can never be served; the first is id {first.id}, "
-                    f"which arrived at {to_seconds(first.arrival_ns):.3f} s: by the schedules of cluster.groups no "
-                    "replica is in service then or later; keep one, add a later step, or give a horizon_s"
-                )
+                raise unserved(pool.model, len(pool.held), first.id, first.arrival_ns)
 
     def _on_time(self, joining: set[int], leaving: set[int], _: Event) -> None:
         self._change(joining, leaving)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmsim.folders import NewFolder
+from llmsim.hopeless import Latecomers
 from llmsim.metrics import Tally, has_limits
 from llmsim.metrics.samples import EXACT_VALUES
 from llmsim.metrics.usage import Span
@@ -77,7 +78,7 @@ def simulate_stream(
         source = stream_of(workload, BLOCK)
         prepared.check_models(workload.slo_classes, workload.slo_index)
     cluster = prepared.cluster()
-    _refuse_hopeless(cluster, source)
+    _refuse_hopeless(cluster, source, open_end=source.max_concurrency is None and spec.horizon_s is None)
     tally, ranges = _tally(prepared, source, exact_values), Ranges(prepared.kinds)
     told = manifest(spec, source, [kind.calibration for kind in prepared.kinds], {})
     if arguments is not None:
@@ -97,12 +98,15 @@ def simulate_stream(
     return result if target is None else replace(result, folder=target.path)
 
 
-def _refuse_hopeless(cluster: Cluster, source: WorkloadStream) -> None:
-    first_id = 0
+def _refuse_hopeless(cluster: Cluster, source: WorkloadStream, *, open_end: bool) -> None:
+    """Cluster.refuse_hopeless, a block at a time."""
+    first_id, latecomers = 0, Latecomers(cluster.pools if open_end else None)
     for block in source.blocks():
         lengths = block.prompt_tokens, block.output_tokens
         cluster.refuse_hopeless_lengths(*lengths, source.slo_classes, block.slo_index, first_id)
+        latecomers.look(block.arrival_ns, source.slo_classes, block.slo_index, first_id)
         first_id += len(block)
+    latecomers.refuse()
 
 
 def _tally(prepared: Prepared, source: WorkloadStream, exact_values: int) -> Tally:

@@ -234,6 +234,17 @@ def test_who_waits_for_nobody_to_come_is_an_error_that_says_so():
         StalledError, match=r"2 requests for m can never be served; the first is id 3.*no replica is in"
     ):
         elastic(requests, lives_of(1, steps((2.5, 0))))
+    assert all(request.replica == NEVER for request in requests), "told before the run begins"
+    # A change comes before the arrivals of its instant: the request at 2 s finds nobody.
+    with pytest.raises(StalledError, match=r"3 requests .* the first is id 2, which arrives at 2\.000 s"):
+        elastic(requests, lives_of(1, steps((2, 0))))
+    with pytest.raises(StalledError, match="5 requests"):
+        elastic(requests, (Life(SECOND, 3 * SECOND, 2 * SECOND),))
+
+
+def test_a_closed_loop_that_is_left_without_a_replica_is_told_at_its_end():
+    with pytest.raises(StalledError, match=r"can never be served; .* no replica is in"):
+        elastic(requests_of([(0, 20, 2000) for _ in range(5)]), lives_of(1, steps((1e-3, 0))), max_concurrency=1)
 
 
 def test_at_the_horizon_those_who_wait_are_left_unfinished_and_nobody_comes_any_more():

@@ -10,7 +10,7 @@ import pytest
 
 from llmsim import simulate, simulate_stream
 from llmsim.config import load_runs
-from llmsim.errors import CapacityError, ConfigError
+from llmsim.errors import CapacityError, ConfigError, StalledError
 from llmsim.request import Request
 from llmsim.results import TABLES, Result
 from llmsim.streaming import run as streamed_run
@@ -151,6 +151,21 @@ def test_windows_are_filed_by_iterations_too(monkeypatch):
 def test_an_error_leaves_nothing_behind(tmp_path):
     with pytest.raises(CapacityError, match=r"raise engine\.num_blocks"):
         simulate_stream(spec_of(engine={"num_blocks": 40}), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("block", [7, 64])
+def test_requests_that_nobody_will_serve_are_told_before_the_run_and_no_folder_is_made(block, tmp_path, monkeypatch):
+    monkeypatch.setattr(streamed_run, "BLOCK", block)
+    gone = [{"replicas": 1}, {"replicas": 1, **H100, "schedule": [{"at_s": 5, "replicas": 0}]}]
+    spec, seen = spec_of(models=("llama-3-8b", "llama-3.1-8b"), cluster={"groups": gone}), []
+    with pytest.raises(StalledError) as whole:
+        simulate(spec, progress=lambda *done: seen.append(done))
+    with pytest.raises(StalledError) as streamed:
+        simulate_stream(spec, tmp_path / "out", progress=lambda *done: seen.append(done))
+    assert str(streamed.value) == str(whole.value)
+    assert "requests for llama-3.1-8b can never be served" in str(whole.value)
+    assert not seen
     assert list(tmp_path.iterdir()) == []
 
 
