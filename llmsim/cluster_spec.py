@@ -70,11 +70,10 @@ class StepSpec:
         at_least(0, LONGEST_S, startup_lag_s=self.startup_lag_s)
         if not 0 < self.at_s <= LONGEST_S:
             raise ConfigError(
-                f"cluster.groups: schedule: at_s must be above 0 and at most {LONGEST_S:g} but got {self.at_s}; what "
-                "is there from the start is the group's `replicas`"
+                f"at_s must be above 0 and at most {LONGEST_S:g} but got {self.at_s}; what is there from the start is "
+                "the group's `replicas`"
             )
-        if self.replicas < 0:
-            raise ConfigError(f"cluster.groups: schedule: replicas must be at least 0 but got {self.replicas}")
+        at_least(0, replicas=self.replicas)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +92,11 @@ class GroupSpec:
     schedule: tuple[StepSpec, ...] | None = None
 
     def __post_init__(self) -> None:
-        at_least(1 if self.schedule is None else 0, replicas=self.replicas)
+        at_least(0, replicas=self.replicas)
+        if not self.replicas and self.schedule is None:
+            raise ConfigError("replicas must be at least 1 but got 0; a group with a schedule may begin with 0")
         if self.model is not None and not self.model.strip():
-            raise ConfigError(f"cluster.groups: model must be a name but got {self.model!r}; leave it out, or name one")
+            raise ConfigError(f"model must be a name but got {self.model!r}; leave it out, or name one")
         if self.schedule is not None:
             object.__setattr__(self, "schedule", tuple(self.schedule))
             self._check_schedule(self.schedule)
@@ -103,15 +104,15 @@ class GroupSpec:
 
     def _check_schedule(self, schedule: tuple[StepSpec, ...]) -> None:
         if not schedule:
-            raise ConfigError("cluster.groups: schedule has no step; leave it out, or give {at_s: ..., replicas: ...}")
+            raise ConfigError("schedule has no step; leave it out, or give {at_s: ..., replicas: ...}")
         for one, following in pairwise(schedule):
             if following.at_s <= one.at_s:
                 raise ConfigError(
-                    f"cluster.groups: schedule: steps must be in order of time, but at_s {following.at_s:g} follows "
-                    f"{one.at_s:g}; sort them, and give each time once"
+                    f"schedule: steps must be in order of time, but at_s {following.at_s:g} follows {one.at_s:g}; sort "
+                    "them, and give each time once"
                 )
         if not self.ever:
-            raise ConfigError("cluster.groups: a group of 0 replicas whose schedule adds none serves nobody; drop it")
+            raise ConfigError("replicas is 0 and the schedule adds none: the group serves nobody; drop it")
 
     @property
     def ever(self) -> int:

@@ -169,7 +169,8 @@ def put(mapping: dict[str, Any], key: str, value: object) -> None:
 
 def _index(part: str, length: int, key: str) -> int:
     if not part.isdigit() or int(part) >= length:
-        raise ConfigError(f"{key}: {part!r} must be an index below {length}")
+        there = f"there are {length} (0 to {length - 1})" if length else "it is empty"
+        raise ConfigError(f"{key}: {part!r} is no place in the list: {there}")
     return int(part)
 
 

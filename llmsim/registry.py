@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from llmsim.errors import ConfigError, did_you_mean
+from llmsim.strict import WORDS
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "scheduler": {
@@ -129,7 +130,8 @@ def _checked(kind: str, name: str, field: dataclasses.Field[Any], value: Any) ->
         with contextlib.suppress(ValueError):
             return float(value)  # YAML 1.1 reads 1e-3 as text
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ConfigError(f"[{kind} {name}] {field.name} must be {declared} but got {value!r}")
+        wanted = " or ".join(WORDS[part] for part in parts)
+        raise ConfigError(f"[{kind} {name}] {field.name} must be {wanted} but got {value!r}")
     return value
 
 

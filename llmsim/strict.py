@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from typing import Any, TypeVar
@@ -10,6 +11,9 @@ from typing import Any, TypeVar
 from llmsim.errors import ConfigError, did_you_mean
 
 T = TypeVar("T")
+
+WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "None": "null"}
+"""Plain types, as one who writes YAML calls them."""
 
 
 def load(cls: type[T], mapping: object, where: str, at: str = "") -> T:
@@ -33,7 +37,10 @@ def load(cls: type[T], mapping: object, where: str, at: str = "") -> T:
     try:
         return cls(**values)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        # What begins with an option of this mapping gets its path.
+        first = re.match(r"\w*", str(error))
+        path = f"{at}." if at and first is not None and first[0] in fields else ""
+        raise ConfigError(f"{where}: {path}{error}") from error
 
 
 def dump(spec: Any) -> Any:
@@ -72,8 +79,19 @@ def _convert(hint: Any, value: Any, where: str, at: str) -> Any:
             return float(value)  # YAML 1.1 reads 1e-3 as text
         if isinstance(option, type) and type(value) is option:
             return value
-    wanted = " or ".join("none" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
+    wanted = " or ".join(dict.fromkeys(_in_words(option) for option in options))
     raise ConfigError(f"{where}: {at} must be {wanted} but got {value!r}")
+
+
+def _in_words(option: Any) -> str:
+    """What a value of this type is called in YAML."""
+    origin, inner = typing.get_origin(option), typing.get_args(option)
+    if origin in (tuple, list):
+        return "a list" if origin is list or inner[-1] is Ellipsis else f"a list of {len(inner)}"
+    if origin is dict or option is dict or dataclasses.is_dataclass(option):
+        return "a mapping"
+    name = "None" if option is type(None) else getattr(option, "__name__", str(option))
+    return WORDS.get(name, name)
 
 
 def _is_number(text: str) -> bool:

@@ -51,7 +51,7 @@ def test_more_requests_than_memory_holds_are_refused():
 
 def test_a_column_name_must_be_a_text():
     mapping = {"workload": {"trace": "t.csv", "columns": {"prompt_tokens": 5}}, "calibration": "x"}
-    with pytest.raises(ConfigError, match=r"columns\.prompt_tokens must be str but got 5"):
+    with pytest.raises(ConfigError, match=r"columns\.prompt_tokens must be text but got 5"):
         load_runs(mapping=mapping)
 
 
@@ -77,7 +77,7 @@ def test_a_trace_beside_the_file_is_found_but_an_override_means_the_working_dire
         ("sarathi,name=orca", "'name' is given twice"),
         ({"name": "sarathi", 1: 2}, "has no option 1"),
         (":Own", "cannot be imported"),
-        ("OWN,places=x", "places must be int but got 'x'"),
+        ("OWN,places=x", "places must be a whole number but got 'x'"),
     ],
 )
 def test_a_bad_policy_is_refused(own, choice, message):

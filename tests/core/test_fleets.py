@@ -114,7 +114,7 @@ def test_requests_of_one_model_may_leave_it_unsaid():
         ),
         ({"workload__classes__1__model": "qwen3-23b"}, "ask for model 'qwen3-23b', which nobody serves. Did you mean"),
         ({"workload__classes__1__model": ""}, "classes: hard: model must be a name but got ''"),
-        ({"cluster__groups__0__model": " "}, "cluster.groups: model must be a name"),
+        ({"cluster__groups__0__model": " "}, r"cluster\.groups\.0\.model must be a name"),
     ],
 )
 def test_models_that_make_no_sense_are_refused_before_the_run(changes, message):
@@ -251,14 +251,23 @@ def test_steps_after_the_run_s_end_are_told_and_those_before_it_are_not():
     ("group", "message"),
     [
         ({"schedule": []}, "schedule has no step"),
-        ({"schedule": [{"at_s": 0, "replicas": 3}]}, "at_s must be above 0"),
-        ({"schedule": [{"at_s": 9, "replicas": -1}]}, "schedule: replicas must be at least 0 but got -1"),
-        ({"schedule": [{"at_s": 9, "replicas": 1}, {"at_s": 9, "replicas": 2}]}, "at_s 9 follows 9; sort them"),
+        ({"schedule": [{"at_s": 0, "replicas": 3}]}, r"cluster\.groups\.0\.schedule\.0\.at_s must be above 0"),
+        (
+            {"schedule": [{"at_s": 9, "replicas": -1}]},
+            r"cluster\.groups\.0\.schedule\.0\.replicas must be at least 0 but got -1",
+        ),
+        (
+            {"schedule": [{"at_s": 9, "replicas": 1}, {"at_s": 9, "replicas": 2}]},
+            r"cluster\.groups\.0\.schedule: steps must be in order of time, but at_s 9 follows 9; sort them",
+        ),
         ({"schedule": [{"at_s": 9}]}, "needs 'replicas'"),
         ({"schedule": [{"at": 9, "replicas": 2}]}, "no option 'at'"),
         ({"schedule": [{"at_s": 9, "replicas": 2, "startup_lag_s": -1}]}, "startup_lag_s must be at least 0"),
         ({"replicas": 0, "schedule": [{"at_s": 9, "replicas": 0}]}, "serves nobody; drop it"),
-        ({"replicas": 0}, "replicas must be at least 1 but got 0"),
+        (
+            {"replicas": 0},
+            r"cluster\.groups\.0\.replicas must be at least 1 but got 0; a group with a schedule may begin with 0",
+        ),
         (
             {"schedule": [{"at_s": 9, "replicas": 200_000}]},
             "replicas of a group over the whole run must be at least 0 and",

@@ -99,8 +99,8 @@ def test_schedulers_of_a_base_file_vary_and_its_paths_hold(tmp_path):
         ({"seeds": [1, 1]}, "seeds must differ"),
         ({"grid": {"seed": [1, 2]}}, "give seeds"),
         ({"grid": {"workload.arivals.rate": [1]}}, "[workload] has no option 'arivals'. Did you mean 'arrivals'?"),
-        ({"grid": {"workload.arrivals.rate": ["x"]}}, "workload.arrivals.rate must be float or none but got 'x'"),
-        ({"grid": {"cluster.replicas": [1, 0]}}, "(cluster.replicas=0): replicas must be at least 1 but got 0"),
+        ({"grid": {"workload.arrivals.rate": ["x"]}}, "workload.arrivals.rate must be a number or null but got 'x'"),
+        ({"grid": {"cluster.replicas": [1, 0]}}, "(cluster.replicas=0): cluster.replicas must be at least 1 but got 0"),
         (
             {"grid": {"scheduler": ["sarati"]}},
             "(scheduler=sarati): unknown scheduler 'sarati'. Did you mean 'sarathi'?",
