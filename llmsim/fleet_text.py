@@ -9,6 +9,10 @@ MOST_CHANGES = 8
 """More changes of a group's count than these are told as their range."""
 
 
+SECONDS_FROM_MS = 10_000.0
+"""Latencies that go together are in seconds if one is at least this many milliseconds."""
+
+
 def fleet_lines(labels: Sequence[str], summaries: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line a model and a line a group of a schedule, run by run; none where a run has neither."""
     lines: list[str] = []
@@ -27,11 +31,18 @@ def _model(report: Mapping[str, Any]) -> str:
     if report["request_throughput"] is not None:
         parts.append(f"{report['request_throughput']:.3g} req/s")
     parts += [
-        f"{name.upper()} p50 {report[f'median_{name}_ms']:.3g}, p99 {report[f'p99_{name}_ms']:.3g} ms"
+        f"{name.upper()} {_latency(report[f'median_{name}_ms'], report[f'p99_{name}_ms'])}"
         for name in ("ttft", "tpot")
         if report[f"median_{name}_ms"] is not None
     ]
     return ", ".join(parts) + f"; {report['saturation']['verdict']}"
+
+
+def _latency(median_ms: float, p99_ms: float) -> str:
+    """Both in one unit: seconds where the larger is large."""
+    unit, scale = ("s", 1e-3) if max(median_ms, p99_ms) >= SECONDS_FROM_MS else ("ms", 1.0)
+    median, p99 = (f"{ms * scale:.3g}" if ms * scale < 999.5 else f"{ms * scale:,.0f}" for ms in (median_ms, p99_ms))
+    return f"p50 {median}, p99 {p99} {unit}"
 
 
 def _group(group: Mapping[str, Any]) -> str:
@@ -42,7 +53,8 @@ def _group(group: Mapping[str, Any]) -> str:
         told = f"{min(counts)} to {max(counts)} replicas serve, in {len(changes) - 1} changes"
     else:
         first, *rest = changes
-        told = f"{first[1]} replicas serve" + "".join(f", {count} from {at:.4g} s" for at, count in rest)
+        told = "1 replica serves" if first[1] == 1 else f"{first[1]} replicas serve"
+        told += "".join(f", {count} from {at:.4g} s" for at, count in rest)
     drains = [drain["drain_s"] for drain in group["drains"]]
     over = [seconds for seconds in drains if seconds is not None]
     if over:

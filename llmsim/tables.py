@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from llmsim.fleet_text import fleet_lines
+from llmsim.fleet_text import SECONDS_FROM_MS, fleet_lines
 
 if TYPE_CHECKING:
     from llmsim.results import Headline, Result
@@ -27,8 +27,6 @@ CELL = 6
 COUNTED = ("request_throughput", "output_throughput", "request_goodput", "completed", "sent", "preemptions")
 SAME = 0.02
 """Differences below this share are called none: another seed of the workload moves the numbers as much."""
-SECONDS_FROM_MS = 10_000.0
-"""A group of columns is in seconds if it holds a value of at least this many milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from llmsim.fleet_text import SECONDS_FROM_MS
 from llmsim.plots.data import EVERYONE
 from llmsim.plots.style import NEUTRAL, Style, dress, log_ticks, plain, styles
-from llmsim.tables import SECONDS_FROM_MS
 
 METRICS = {
     "ttft": "TTFT: time to first token",

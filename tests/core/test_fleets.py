@@ -15,6 +15,7 @@ from llmsim.capacity.runs import check_rate
 from llmsim.config import dump_run, load_runs, put, read_run
 from llmsim.costs.calibration import list_calibrations
 from llmsim.errors import ConfigError, StalledError, TraceError
+from llmsim.fleet_text import fleet_lines
 from llmsim.kinds import kinds_of, limits_of, model_and_gpus, pools_of
 from llmsim.results import Result
 from llmsim.simulation import simulate
@@ -96,6 +97,18 @@ def test_a_pool_that_no_request_asks_for_is_told_with_the_nearest_name():
     assert f"no request asks for lama-3.1-8b (3 replicas idle). Did you mean {CHAT!r}? {asked}" in notes
     assert f"no request asks for gpt (1 replica idle). {asked}" in notes
     assert not any("no request asks" in note for note in run(MODELS).summary["notes"] + run(DAY).summary["notes"])
+
+
+def test_a_line_of_a_model_has_large_latencies_in_seconds_and_one_replica_serves():
+    found = {"request_throughput": None, "median_tpot_ms": 20.0, "p99_tpot_ms": 9999.0}
+    found |= {"completed": 5, "sent": 5, "median_ttft_ms": 4685.0, "p99_ttft_ms": 101_677.0}
+    group = {"calibration": "a/m", "drains": [], "timeline": [{"at_s": 0.0, "serving": 1}, {"at_s": 9.0, "serving": 2}]}
+    waited = {"requests": 0, "longest_s": 0.0}
+    replicas = {"groups": [group], "replica_seconds": 9, "gpu_seconds": 9, "waited_for_a_replica": waited}
+    summary = {"models": {"m": found | {"saturation": {"verdict": "overloaded"}}}, "replicas": replicas}
+    model, served, _ = fleet_lines(["run"], [summary])
+    assert model.endswith("answered, TTFT p50 4.69, p99 102 s, TPOT p50 20, p99 9,999 ms; overloaded.")
+    assert served == "a/m: 1 replica serves, 2 from 9 s."
 
 
 def test_requests_of_one_model_may_leave_it_unsaid():
