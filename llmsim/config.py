@@ -169,7 +169,8 @@ def put(mapping: dict[str, Any], key: str, value: object) -> None:
 
 def _index(part: str, length: int, key: str) -> int:
     if not part.isdigit() or int(part) >= length:
-        there = f"there are {length} (0 to {length - 1})" if length else "it is empty"
+        some = "there is one (0)" if length == 1 else f"there are {length} (0 to {length - 1})"
+        there = some if length else "it is empty"
         raise ConfigError(f"{key}: {part!r} is no place in the list: {there}")
     return int(part)
 
