@@ -43,7 +43,7 @@ def refuse_hopeless(prompts: Ints, outputs: Ints, theirs: Mask, replica: Replica
             )
         return
     limit = scheduler.longest_sequence
-    # Longer prompts than the model takes are rejected by the scheduler.
+    # Longer prompts than the model takes are refused when they arrive (Replica.submit).
     hopeless = theirs & (prompts <= scheduler.max_model_len) & (prompts + outputs > limit)
     if hopeless.any():
         at = int(np.argmax(hopeless))

@@ -114,7 +114,7 @@ class Replica:
             yield Tick(env, self.startup_ns)
         now = env.now
         while not self.stopped:
-            self.changed.add(self.index)
+            self.changed.add(self.index)  # once a pass: nobody looks before the next yield
             batch = schedule(now)
             if batch.preempted or batch.rejected:
                 self._settle_losses(batch)
@@ -138,7 +138,6 @@ class Replica:
             else:
                 self._in_run, self._heeds_arrivals = True, scheduler.heeds_arrivals(batch)
                 self.flight, self._run_over = (batch, ends), over
-                self.changed.add(self.index)
                 yield over
                 ends, end = self.flight[1], env.now  # fewer and earlier, if an arrival has cut the run
                 self._in_run, self.flight = False, None
@@ -198,7 +197,6 @@ class Replica:
     def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
         """Tokens, KV growth, finishes and log of the iterations that ran, the last to end at `last`."""
         count = len(ends)
-        self.changed.add(self.index)
         if self._executed is not None:
             self._executed(batch, start, ends)
         iteration = self.recorder.log(batch, start, ends, last, waiting, self.scheduler, self.kv)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmsim.costs.whole import WholeFemtoseconds, not_positive, to_femtoseconds
+from llmsim.costs.whole import WholeFemtoseconds, context_growth, not_positive, to_femtoseconds
 from llmsim.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -85,13 +85,7 @@ class Linear(WholeFemtoseconds):
         """Femtoseconds per further decode-context token: the same for every batch."""
         return self._decode_context
 
-    def growth(self, work: Work) -> int:
-        """The context terms of what a repetition adds: a token a decode, and a chunk before the chunk."""
-        chunk = work.prefill_tokens
-        growth = self._decode_context * work.decode_tokens
-        if chunk:
-            growth += chunk * (self._prefill_context + self._prefill_attention * chunk)
-        return growth
+    growth = context_growth
 
 
 class Hinge(WholeFemtoseconds):
@@ -153,10 +147,4 @@ class Hinge(WholeFemtoseconds):
         """Femtoseconds per further decode-context token: contexts never lift a batch off its floor."""
         return self._decode_context
 
-    def growth(self, work: Work) -> int:
-        """The context terms of what a repetition adds: a token a decode, and a chunk before the chunk."""
-        chunk = work.prefill_tokens
-        growth = self._decode_context * work.decode_tokens
-        if chunk:
-            growth += chunk * (self._prefill_context + self._prefill_attention * chunk)
-        return growth
+    growth = context_growth

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmsim.costs.base import CostModel
-from llmsim.costs.whole import WholeFemtoseconds, not_positive, to_femtoseconds
+from llmsim.costs.whole import WholeFemtoseconds, context_growth, not_positive, to_femtoseconds
 from llmsim.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -123,10 +123,4 @@ class Tiled(WholeFemtoseconds):
         """Femtoseconds per further decode-context token: the same for every batch."""
         return self._decode_context
 
-    def growth(self, work: Work) -> int:
-        """The context terms of what a repetition adds: a token a decode, and a chunk before the chunk."""
-        chunk = work.prefill_tokens
-        growth = self._decode_context * work.decode_tokens
-        if chunk:
-            growth += chunk * (self._prefill_context + self._prefill_attention * chunk)
-        return growth
+    growth = context_growth

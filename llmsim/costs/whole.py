@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from llmsim.costs.base import CostModel
 from llmsim.errors import CalibrationError
@@ -36,6 +36,23 @@ class WholeFemtoseconds(CostModel):
         names = [name for name in self.__slots__ if getattr(self, name)]
         held = ", ".join(f"{name.lstrip('_')}={getattr(self, name)}" for name in names)
         return f"{type(self).__name__}({held})"
+
+
+class HasContexts(Protocol):
+    """A model whose context terms are the same for every batch: femtoseconds a token of context, or a pair."""
+
+    _decode_context: int
+    _prefill_context: int
+    _prefill_attention: int
+
+
+def context_growth(self: HasContexts, work: Work) -> int:
+    """`CostModel.growth` of such a model: a repetition adds a token a decode, and a chunk before the chunk."""
+    chunk = work.prefill_tokens
+    growth = self._decode_context * work.decode_tokens
+    if chunk:
+        growth += chunk * (self._prefill_context + self._prefill_attention * chunk)
+    return growth
 
 
 def to_femtoseconds(name: str, seconds: float, *, negative: bool = False) -> int:

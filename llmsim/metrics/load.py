@@ -47,7 +47,9 @@ class Times:
         merged, self._counts = distinct(at, counts)
         self._at = merged.astype(np.int64, copy=False)
         while len(self._at) > self._limit:
-            self._at, self._counts = self._at[1::2], _pairs(self._counts)[: len(self._at) // 2]
+            pair = np.arange(0, len(self._at), 2)
+            later = np.minimum(pair + 1, len(self._at) - 1)
+            self._at, self._counts = self._at[later], np.add.reduceat(self._counts, pair)
 
     @property
     def count(self) -> int:
@@ -78,14 +80,6 @@ class Times:
         """Nanoseconds of [low, high] after each instant, added up."""
         self._merge()
         return int((np.clip(high - self._at, 0, high - low) * self._counts).sum())
-
-
-def _pairs(column: Ints) -> Ints:
-    """Sums of neighbours two by two; the last of an odd number goes to the pair before it."""
-    if len(column) % 2:
-        column = np.append(column[:-2], column[-2:].sum())
-    whole: Ints = column if len(column) % 2 else column[0::2] + column[1::2]
-    return whole
 
 
 @dataclass(slots=True)

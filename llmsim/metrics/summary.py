@@ -14,7 +14,7 @@ import pandas as pd
 from llmsim.metrics.latency import Definitions
 from llmsim.metrics.load import EVERYTHING
 from llmsim.metrics.plain import plain
-from llmsim.metrics.samples import EXACT_VALUES, RELATIVE_ERROR, Sample
+from llmsim.metrics.samples import RELATIVE_ERROR, Sample
 from llmsim.metrics.saturation import judge, unseen
 from llmsim.metrics.slo import Slo, TbtRule
 from llmsim.metrics.tally import LATENCIES, Tally, TallyOptions
@@ -227,6 +227,6 @@ def _notes(tally: Tally, horizon_s: float) -> list[str]:
     if estimated := [name for name in LATENCIES if not tally.latencies[name].exact]:
         notes.append(
             f"Percentiles of {', '.join(estimated)} are within {RELATIVE_ERROR:.1%} of their values: more than "
-            f"{EXACT_VALUES:,} different ones came, which a sketch keeps (DDSketch)."
+            f"{tally.limit:,} different ones came, which a sketch keeps (DDSketch)."
         )
     return notes

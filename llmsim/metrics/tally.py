@@ -60,7 +60,7 @@ class Tally:
     """
 
     def __init__(self, options: TallyOptions, span: Span, *, limit: int = EXACT_VALUES) -> None:
-        self.options, self.span = options, span
+        self.options, self.span, self.limit = options, span, limit
         self.latencies = {name: Sample(limit) for name in LATENCIES}
         self.attainment = Attainment(
             options.slo,

@@ -19,7 +19,6 @@ from llmsim.units import MILLISECOND
 
 Stats = dict[str, float | int | None]
 
-
 _FOR_EVER = np.iinfo(np.int64).max
 
 
