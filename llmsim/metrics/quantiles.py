@@ -41,9 +41,13 @@ def percentiles_of_sorted(ordered: Ints | Floats, weights: Ints, percentiles: Se
 
 
 def weighted_mean(values: Ints | Floats, weights: Ints) -> float:
-    """Mean of the expanded sample, NaN if it is empty. Int values are summed exactly."""
+    """Mean of the expanded sample, NaN if it is empty. Int values are summed exactly if int64 holds the sum."""
     total = int(weights.sum())
-    return float((values * weights).sum()) / total if total else float("nan")
+    if not total:
+        return float("nan")
+    if float(np.abs(values).max()) * total >= 2**63:  # 230 thousand million gaps of 40 ms, for instance
+        values = values.astype(np.float64)
+    return float((values * weights).sum()) / total
 
 
 def weighted_std(values: Ints | Floats, weights: Ints) -> float:

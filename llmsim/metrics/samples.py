@@ -13,6 +13,7 @@ import numpy as np
 from ddsketch import DDSketch
 from numpy.typing import NDArray
 
+from llmsim.errors import ConfigError
 from llmsim.metrics.quantiles import (
     Floats,
     Ints,
@@ -103,12 +104,13 @@ class Sample:
         if len(self._values):
             parts.append((self._values, self._weights))
         self._parts, self._waiting = [], 0
-        self._values, self._weights = distinct(*(np.concatenate(column) for column in zip(*parts, strict=True)))
-        if self._weights.sum(dtype=np.float64) >= 2**63:  # int64 sums would wrap
-            raise OverflowError(
+        every, often = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if often.sum(dtype=np.float64) >= 2**63:  # int64 sums would wrap
+            raise ConfigError(
                 "a sample holds 2**63 counts or more (as ns, 292 replica-years); make the run shorter "
                 "or simulate the fleet cell by cell (docs/scale.md)"
             )
+        self._values, self._weights = distinct(every, often)
         if len(self._values) > self._limit:
             self._all_folded()
 

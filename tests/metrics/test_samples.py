@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from llmsim.errors import ConfigError
 from llmsim.metrics.load import EVERYTHING, Busy, Load, Times
 from llmsim.metrics.samples import RELATIVE_ERROR, Sample
 from llmsim.metrics.saturation import judge
@@ -33,6 +34,16 @@ def test_parts_in_any_order_are_the_whole(seed):
     assert (shuffled.mean(), shuffled.std()) == (whole.mean(), whole.std())
     assert shuffled.std() == pytest.approx(expanded.std(), rel=1e-12)
     assert shuffled.count == len(expanded)
+
+
+def test_sums_that_64_bits_do_not_hold_are_floats_or_an_error_and_never_wrap():
+    gap, count = np.array([40_000_000], dtype=np.int64), np.array([10**12], dtype=np.int64)
+    assert Sample.of(gap, count).mean() == 40_000_000
+    sample = Sample()
+    for _ in range(2):
+        sample.add(np.array([1, 2]), np.array([1 << 62, 1 << 61]))
+    with pytest.raises(ConfigError, match="cell by cell"):
+        sample.mean()
 
 
 @pytest.mark.parametrize("limit", [10, 3000])
