@@ -70,7 +70,7 @@ notebooks: $(VENV)/.dev  ## write experiments/*.ipynb anew from the scripts
 	@$(BIN)/jupytext -q --to ipynb experiments/[0-9]*.py
 
 bench: $(VENV)/.run  ## JSON lines: speed as a ratio to bare SimPy, measured in the same run (ARGS="--only scale" for a part)
-	@$(BIN)/python -m llmsim.bench $(ARGS)
+	@$(BIN)/python -m llmsim.benchmarks $(ARGS)
 
 gpu-wheels:  ## download what the GPU machine lacks into profiling/wheels (32 MB), for GPU_PYTHON=3.12
 	@rm -rf profiling/wheels && mkdir -p profiling/wheels

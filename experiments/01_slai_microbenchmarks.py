@@ -19,9 +19,10 @@
 import numpy as np
 import pandas as pd
 
-from llmsim import plots, simulate
-from llmsim.config import load_runs
-from llmsim.experiment import Published, finish, options, run_of, size, write_csv
+from llmsim import simulate
+from llmsim.reports import plots
+from llmsim.spec.run_spec import load_runs
+from llmsim.studies.experiment import Published, finish, options, run_of, size, write_csv
 from llmsim.traces.workload import Workload
 
 NAME = "01_slai_microbenchmarks"

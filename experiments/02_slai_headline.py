@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from llmsim import plots
-from llmsim.config import put
 from llmsim.costs.calibration import load_calibration
-from llmsim.experiment import (
+from llmsim.reports import plots
+from llmsim.spec.run_spec import put
+from llmsim.studies.experiment import (
     Published,
     crossing,
     finish,
@@ -38,7 +38,7 @@ from llmsim.experiment import (
     with_bands,
     write_csv,
 )
-from llmsim.sweep import sweep, workers
+from llmsim.sweep.parallel import sweep, workers
 
 NAME = "02_slai_headline"
 given = options("SLAI against Sarathi-Serve: capacity and median TTFT")

@@ -23,10 +23,11 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from llmsim import plots, simulate
-from llmsim.config import load_runs, put
-from llmsim.experiment import Published, finish, options, progress_bar, run_of, size, write_csv
-from llmsim.sweep import sweep, workers
+from llmsim import simulate
+from llmsim.reports import plots
+from llmsim.spec.run_spec import load_runs, put
+from llmsim.studies.experiment import Published, finish, options, progress_bar, run_of, size, write_csv
+from llmsim.sweep.parallel import sweep, workers
 from llmsim.traces.workload import build_workload
 
 NAME = "03_niyama"

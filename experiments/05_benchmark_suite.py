@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from llmsim import plots
-from llmsim.experiment import Published, finish, options, progress_bar, run_of, size, write_csv
-from llmsim.sweep import sweep, workers
+from llmsim.reports import plots
+from llmsim.studies.experiment import Published, finish, options, progress_bar, run_of, size, write_csv
+from llmsim.sweep.parallel import sweep, workers
 
 NAME = "05_benchmark_suite"
 options("the LLM Scheduler Benchmark Suite")

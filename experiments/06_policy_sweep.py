@@ -16,9 +16,20 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from llmsim import ContinuousBatching, plots
-from llmsim.experiment import Published, finish, interval, options, progress_bar, run_of, size, with_bands, write_csv
-from llmsim.sweep import sweep, workers
+from llmsim import ContinuousBatching
+from llmsim.reports import plots
+from llmsim.studies.experiment import (
+    Published,
+    finish,
+    interval,
+    options,
+    progress_bar,
+    run_of,
+    size,
+    with_bands,
+    write_csv,
+)
+from llmsim.sweep.parallel import sweep, workers
 from llmsim.testing import check_scheduler
 from llmsim.units import SECOND
 

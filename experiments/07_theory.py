@@ -17,12 +17,13 @@ import json
 import numpy as np
 import pandas as pd
 
-from llmsim import load_calibration, load_runs, plots, simulate
+from llmsim import load_calibration, load_runs, simulate
 from llmsim.costs.calibration import Calibration
 from llmsim.data import data_folders
-from llmsim.experiment import Published, finish, options, results_folder, run_of, size, write_csv
-from llmsim.fluid import fluid_capacity
+from llmsim.reports import plots
+from llmsim.studies.experiment import Published, finish, options, results_folder, run_of, size, write_csv
 from llmsim.theory import dai_capacity, m_d_1_wait, m_m_1_wait, rad_token_rate
+from llmsim.theory.fluid import fluid_capacity
 from llmsim.traces.workload import Workload, build_workload
 
 NAME = "07_theory"

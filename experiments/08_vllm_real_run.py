@@ -28,12 +28,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from llmsim.config import load_runs
 from llmsim.costs.calibration import load_calibration, save
 from llmsim.data import PACKAGE
 from llmsim.errors import TraceError
-from llmsim.experiment import Published, finish, options, results_folder, run_of, write_csv
-from llmsim.plots.against import (
+from llmsim.reports.plots.against import (
     busy_figure,
     busy_over_time,
     error_figure,
@@ -41,6 +39,8 @@ from llmsim.plots.against import (
     pace_figure,
     pace_points,
 )
+from llmsim.spec.run_spec import load_runs
+from llmsim.studies.experiment import Published, finish, options, results_folder, run_of, write_csv
 from llmsim.validation.against import compare_against
 from llmsim.validation.measured_run import measured_run
 

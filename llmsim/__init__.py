@@ -13,60 +13,60 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmsim.batch import Batch, Work
-    from llmsim.capacity import find_capacity
-    from llmsim.config import ClusterSpec, EngineSpec, GroupSpec, RunSpec, load_runs
+    from llmsim.core.batch import Batch, Work
+    from llmsim.core.kvcache import KVCache
+    from llmsim.core.request import Request, SloClass
     from llmsim.costs.base import CostModel
     from llmsim.costs.calibration import load_calibration
+    from llmsim.engine.recorder import Observer
     from llmsim.errors import LlmsimError
     from llmsim.executors.base import Executor
-    from llmsim.fluid import fluid_capacity
-    from llmsim.kvcache import KVCache
-    from llmsim.recorder import Observer
-    from llmsim.report import write_report
-    from llmsim.request import Request, SloClass
-    from llmsim.results import Result
+    from llmsim.reports.run_report import write_report
     from llmsim.routers.base import ReplicaView, Router
+    from llmsim.runs.results import Result
+    from llmsim.runs.simulation import compare, simulate
+    from llmsim.runs.streaming import simulate_stream
     from llmsim.schedulers.base import Scheduler
     from llmsim.schedulers.continuous import ContinuousBatching
-    from llmsim.simulation import compare, simulate
-    from llmsim.streaming import simulate_stream
-    from llmsim.sweeps.run import sweep_grid
+    from llmsim.spec.run_spec import ClusterSpec, EngineSpec, GroupSpec, RunSpec, load_runs
+    from llmsim.studies.capacity import find_capacity
+    from llmsim.sweep.run import sweep_grid
+    from llmsim.theory.fluid import fluid_capacity
     from llmsim.traces.readers import read_trace
     from llmsim.traces.spec import WorkloadSpec
     from llmsim.units import SECOND
 
 _HOME = {
-    "Batch": "batch",
-    "ClusterSpec": "config",
+    "Batch": "core.batch",
+    "ClusterSpec": "spec.run_spec",
     "ContinuousBatching": "schedulers.continuous",
     "CostModel": "costs.base",
-    "EngineSpec": "config",
+    "EngineSpec": "spec.run_spec",
     "Executor": "executors.base",
-    "GroupSpec": "config",
-    "KVCache": "kvcache",
+    "GroupSpec": "spec.run_spec",
+    "KVCache": "core.kvcache",
     "LlmsimError": "errors",
-    "Observer": "recorder",
+    "Observer": "engine.recorder",
     "ReplicaView": "routers.base",
-    "Request": "request",
-    "Result": "results",
+    "Request": "core.request",
+    "Result": "runs.results",
     "Router": "routers.base",
-    "RunSpec": "config",
+    "RunSpec": "spec.run_spec",
     "SECOND": "units",
     "Scheduler": "schedulers.base",
-    "SloClass": "request",
-    "Work": "batch",
+    "SloClass": "core.request",
+    "Work": "core.batch",
     "WorkloadSpec": "traces.spec",
-    "compare": "simulation",
-    "find_capacity": "capacity",
-    "fluid_capacity": "fluid",
+    "compare": "runs.simulation",
+    "find_capacity": "studies.capacity",
+    "fluid_capacity": "theory.fluid",
     "load_calibration": "costs.calibration",
-    "load_runs": "config",
+    "load_runs": "spec.run_spec",
     "read_trace": "traces.readers",
-    "simulate": "simulation",
-    "simulate_stream": "streaming",
-    "sweep_grid": "sweeps.run",
-    "write_report": "report",
+    "simulate": "runs.simulation",
+    "simulate_stream": "runs.streaming",
+    "sweep_grid": "sweep.run",
+    "write_report": "reports.run_report",
 }
 
 __all__ = [

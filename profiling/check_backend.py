@@ -19,7 +19,7 @@ from llmsim.errors import LlmsimError
 from llmsim.executors.device_info import device_report
 from llmsim.executors.runner import DeviceSpec, ModelRunner
 from llmsim.executors.step import Row
-from llmsim.models import load_model
+from llmsim.costs.models import load_model
 
 LENGTHS = (200, 77, 512, 48)
 """Tokens of the prompts; 48 = 3 pages of 16, so that one ends with a page."""

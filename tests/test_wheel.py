@@ -35,8 +35,8 @@ def test_the_wheel_simulates_outside_the_checkout(tmp_path):
     (summary,) = json.loads(ran.stdout)
     assert summary["completed"] == 20
     code = (
-        "import llmsim, llmsim.data as d; from llmsim.models import load_model; "
-        "from llmsim.profiling.plan import load_plan; load_model('tiny'), load_plan('tiny-cpu'); "
+        "import llmsim, llmsim.data as d; from llmsim.costs.models import load_model; "
+        "from llmsim.calibrate.profiling.plan import load_plan; load_model('tiny'), load_plan('tiny-cpu'); "
         "print(llmsim.__file__, *d.data_folders('traces'), *d.data_folders('profiling/models'))"
     )
     where = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 
-from llmsim import plots
+from llmsim.reports import plots
 
 ROOT = Path(__file__).parents[2]
 SHOWN = ["Sarathi fcfs", "Sarathi spf", "SLAI spf, fixed offset", "SLAI spf, dynamic offset", "vLLM v0"]

@@ -17,7 +17,7 @@ from llmsim.cli.trace import Format, Map
 
 if TYPE_CHECKING:
     from llmsim.client.spec import BenchSpec
-    from llmsim.results import Result
+    from llmsim.runs.results import Result
 
 INTERRUPTED = 130
 
@@ -109,7 +109,7 @@ def need_aiohttp() -> None:
 
 def _spec(config: Path | None, mapping: dict[str, Any], overrides: list[str]) -> BenchSpec:
     from llmsim.client.spec import load_bench
-    from llmsim.config import apply_override
+    from llmsim.spec.run_spec import apply_override
 
     for line in overrides:
         apply_override(mapping, line)
@@ -194,8 +194,8 @@ def _show(result: Result, spec: BenchSpec, out: Path | None, as_json: bool) -> N
     from llmsim.cli.console import warn
     from llmsim.client.files import requests_csv, vllm_record
     from llmsim.client.text import client_text
-    from llmsim.results import to_json
-    from llmsim.tables import comparison
+    from llmsim.runs.results import to_json
+    from llmsim.runs.text import comparison
 
     if as_json:
         print(json.dumps(result.summary, indent=2))

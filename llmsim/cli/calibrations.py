@@ -44,7 +44,7 @@ def calibrations(ctx: typer.Context, device: Device = None, as_json: Json = Fals
 @app.command(name="list")
 def list_(device: Device = None, as_json: Json = False) -> None:
     """List the shipped calibrations: form, KV blocks, longest sequence, held-out error, source."""
-    from llmsim.calibration_list import list_text, listed, shipped
+    from llmsim.costs.calibration_list import list_text, listed, shipped
 
     found = shipped(device)
     print(json.dumps(listed(found), indent=2, ensure_ascii=False) if as_json else list_text(found))
@@ -56,8 +56,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the file as it is.")] = False,
 ) -> None:
     """Show a calibration: where each number is from, the terms with units, what batches cost, KV, limits, errors."""
-    from llmsim.calibration_text import calibration_text
     from llmsim.costs.calibration import load_calibration
+    from llmsim.costs.calibration_text import calibration_text
 
     calibration = load_calibration(name)
     print(calibration.to_json().rstrip("\n") if as_json else calibration_text(calibration))
@@ -97,11 +97,11 @@ def import_(
     ] = None,
 ) -> None:
     """Make a calibration of measurements that another tool took (docs/calibrations.md says which)."""
+    from llmsim.calibrate.importers.options import ImportOptions
+    from llmsim.calibrate.importers.registry import importer_named
     from llmsim.cli.console import warn
     from llmsim.costs.calibration import save
     from llmsim.errors import ConfigError
-    from llmsim.importers.options import ImportOptions
-    from llmsim.importers.registry import importer_named
 
     importer = importer_named(source)
     if out.suffix != ".json":

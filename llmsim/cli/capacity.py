@@ -13,9 +13,9 @@ from llmsim.cli.simulate import run_mapping
 from llmsim.cli.trace import Format, Map
 
 if TYPE_CHECKING:
-    from llmsim.capacity import Criterion, Report
-    from llmsim.capacity.runs import Progress
-    from llmsim.config import RunSpec
+    from llmsim.spec.run_spec import RunSpec
+    from llmsim.studies.capacity import Criterion, Report
+    from llmsim.studies.capacity.runs import Progress
 
 
 def capacity(
@@ -64,8 +64,8 @@ def capacity(
 
     Options override the YAML file. Schedulers serve the same requests, so they are compared seed by seed.
     """
-    from llmsim.capacity import Plan
     from llmsim.errors import ConfigError
+    from llmsim.studies.capacity import Plan
 
     if seeds is not None and seeds < 1:
         raise ConfigError(f"--seeds must be at least 1 but got {seeds}")
@@ -91,7 +91,7 @@ def capacity(
 
 
 def _criterion(keep: list[str], rule: str, allow_overload: bool) -> Criterion:
-    from llmsim.capacity import Criterion, osdi_criterion
+    from llmsim.studies.capacity import Criterion, osdi_criterion
 
     return osdi_criterion(keep) if rule == "osdi" else Criterion.parse(keep, allow_overload=allow_overload)
 
@@ -100,8 +100,8 @@ def _load(config: Path | None, overrides: list[str], mapping: dict[str, Any], ru
     """The runs; the OSDI rule has a number of requests of its own where the run has none."""
     from dataclasses import replace
 
-    from llmsim.capacity.osdi import REQUESTS
-    from llmsim.config import load_runs
+    from llmsim.spec.run_spec import load_runs
+    from llmsim.studies.capacity.osdi import REQUESTS
 
     runs = load_runs(config, overrides, mapping)
     if rule != "osdi":
@@ -114,8 +114,8 @@ def _load(config: Path | None, overrides: list[str], mapping: dict[str, Any], ru
 def _find(runs: list[RunSpec], plan: Any, seeds: int | None, workers: int | None) -> Report:
     from dataclasses import replace
 
-    from llmsim.capacity import find_capacity
-    from llmsim.sweep import workers as processes
+    from llmsim.studies.capacity import find_capacity
+    from llmsim.sweep.parallel import workers as processes
 
     if seeds is not None:
         plan = replace(plan, seeds=tuple(range(runs[0].seed, runs[0].seed + seeds)))
@@ -141,6 +141,6 @@ def _bar() -> Iterator[Progress]:
 
 
 def _show(report: Report, as_json: bool) -> None:
-    from llmsim.results import to_json
+    from llmsim.runs.results import to_json
 
     print(to_json(report.as_dict()) if as_json else report.text(), end="" if as_json else "\n")

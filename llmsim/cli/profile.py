@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from llmsim.profiling.calibrate import Fitted
-    from llmsim.profiling.campaign import Campaign
+    from llmsim.calibrate.fitting.calibrate import Fitted
+    from llmsim.calibrate.profiling.campaign import Campaign
 
 
 def profile(
@@ -63,7 +63,7 @@ def profile(
         fitted, folder = _fit_run(from_run), from_run
     else:
         folder = fit_only if fit_only is not None else _measure(locals())
-        from llmsim.profiling.calibrate import calibrate_campaign
+        from llmsim.calibrate.fitting.calibrate import calibrate_campaign
 
         fitted = calibrate_campaign(folder, device_name)
     _write(fitted, folder, calibration_out or folder / "calibration.json", as_json)
@@ -73,11 +73,11 @@ def _measure(given: dict[str, Any]) -> Path:
     from llmsim.cli.console import need_torch, stages
 
     need_torch("profiling")
+    from llmsim.calibrate.fitting.calibrate import device_slug
+    from llmsim.calibrate.profiling.campaign import Campaign, run_campaign
+    from llmsim.costs.models import load_model
     from llmsim.executors.device import DeviceSpec
     from llmsim.executors.device_info import device_name
-    from llmsim.models import load_model
-    from llmsim.profiling.calibrate import device_slug
-    from llmsim.profiling.campaign import Campaign, run_campaign
     from llmsim.units import GIB
 
     on_gpu = given["device"].startswith("cuda")
@@ -105,10 +105,10 @@ def _measure(given: dict[str, Any]) -> Path:
 
 def _say_what_is_there(campaign: Campaign) -> None:
     """A line on stderr if the folder holds measurements that this campaign goes on with."""
+    from llmsim.calibrate.profiling.campaign import MEASUREMENTS
+    from llmsim.calibrate.profiling.manifest import read_manifest
+    from llmsim.calibrate.profiling.measure import Samples
     from llmsim.cli.console import warn
-    from llmsim.profiling.campaign import MEASUREMENTS
-    from llmsim.profiling.manifest import read_manifest
-    from llmsim.profiling.measure import Samples
 
     held = None if campaign.restart else read_manifest(campaign.out)
     if held is None:
@@ -127,8 +127,8 @@ def _fit_run(folder: Path) -> Fitted:
     import pandas as pd
     import yaml
 
-    from llmsim.profiling.calibrate import calibrate_run
-    from llmsim.results import Result
+    from llmsim.calibrate.fitting.calibrate import calibrate_run
+    from llmsim.runs.results import Result
 
     result = Result.load(folder)
     timings = folder / "timings.parquet"
@@ -145,7 +145,7 @@ def _fit_run(folder: Path) -> Fitted:
 def _write(fitted: Fitted, folder: Path, target: Path, as_json: bool) -> None:
     from llmsim.cli.console import warn
     from llmsim.costs.calibration import save
-    from llmsim.fit_report import write_fit_report
+    from llmsim.reports.fit_report import write_fit_report
 
     save(fitted.calibration, target)
     page = write_fit_report(

@@ -18,8 +18,8 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page on one or several saved runs: who wins, latencies, timelines, provenance."""
-    from llmsim.report import write_report
-    from llmsim.results import Result
+    from llmsim.reports.run_report import write_report
+    from llmsim.runs.results import Result
 
     for folder in run_dirs:
         _check(folder)
@@ -31,7 +31,7 @@ def report(
 def _check(folder: Path) -> None:
     """Raise ConfigError, with what to write instead, if `folder` holds run directories or is none."""
     from llmsim.errors import ConfigError
-    from llmsim.results import META
+    from llmsim.runs.results import META
 
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"

@@ -15,9 +15,9 @@ import typer
 from llmsim.cli.trace import Format, Map, column_map
 
 if TYPE_CHECKING:
-    from llmsim.config import RunSpec
-    from llmsim.results import Headline, Result
-    from llmsim.streaming import StreamedResult
+    from llmsim.runs.results import Headline, Result
+    from llmsim.runs.streaming import StreamedResult
+    from llmsim.spec.run_spec import RunSpec
 
 Progress: TypeAlias = "Callable[[int, int], None]"
 Serve: TypeAlias = "Callable[[RunSpec, Path | None, Progress], tuple[Headline, Path | None]]"
@@ -65,7 +65,7 @@ def simulate(
 
     Options override the YAML file; several --scheduler serve the very same requests.
     """
-    from llmsim.config import load_runs
+    from llmsim.spec.run_spec import load_runs
 
     given = dict(
         trace=trace, calibration=calibration, format=format, map=map, on_bad=on_bad, on_long=on_long, rate=rate,
@@ -105,7 +105,7 @@ def run_mapping(
 
     `given` holds the options of KEYS, `map` and `rate`; None stands for an option that was not given.
     """
-    from llmsim.config import put, read_run
+    from llmsim.spec.run_spec import put, read_run
 
     _refuse_target(config, slo)
     mapping: dict[str, Any] = {} if config is None else read_run(config)
@@ -137,7 +137,7 @@ def _refuse_target(config: Path | None, slo: list[str] | None) -> None:
 
 def _set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: int | None) -> None:
     """--rate means Poisson arrivals unless the file names a process with a rate of its own."""
-    from llmsim.config import put
+    from llmsim.spec.run_spec import put
 
     if rate is not None and max_concurrency is not None:
         raise typer.BadParameter("--rate and --max-concurrency exclude each other: an open or a closed loop")
@@ -159,7 +159,7 @@ def _bars() -> Iterator[Callable[[RunSpec], Callable[[int, int], None]]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from llmsim.cli.console import stderr
-    from llmsim.prepared import scheduler_label
+    from llmsim.runs.setup import scheduler_label
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as bar:
@@ -192,7 +192,7 @@ def _run_all(runs: list[RunSpec], serve: Serve, out: Path | None, as_json: bool)
 def _interrupted(runs: list[RunSpec], results: list[Headline], folders: list[Path], as_json: bool) -> None:
     """Show what was done, and say what was not."""
     from llmsim.cli.console import warn
-    from llmsim.prepared import scheduler_label
+    from llmsim.runs.setup import scheduler_label
 
     if results:
         _show(results, folders, as_json)
@@ -202,7 +202,7 @@ def _interrupted(runs: list[RunSpec], results: list[Headline], folders: list[Pat
 
 
 def _in_memory(spec: RunSpec, out: Path | None, progress: Progress) -> tuple[Result, Path | None]:
-    from llmsim.simulation import simulate
+    from llmsim.runs.simulation import simulate
 
     result = simulate(spec, progress=progress)
     result = replace(result, manifest={"arguments": sys.argv[1:], **result.manifest})
@@ -210,7 +210,7 @@ def _in_memory(spec: RunSpec, out: Path | None, progress: Progress) -> tuple[Res
 
 
 def _streamed(spec: RunSpec, out: Path | None, progress: Progress) -> tuple[StreamedResult, Path | None]:
-    from llmsim.streaming import simulate_stream
+    from llmsim.runs.streaming import simulate_stream
 
     result = simulate_stream(spec, out, progress=progress, arguments=sys.argv[1:])
     return result, result.folder
@@ -220,7 +220,7 @@ def _show(results: Sequence[Headline], directories: list[Path], as_json: bool) -
     import json
 
     from llmsim.cli.console import warn
-    from llmsim.tables import comparison
+    from llmsim.runs.text import comparison
 
     if as_json:
         print(json.dumps([result.summary for result in results], indent=2))
@@ -234,7 +234,7 @@ def _show(results: Sequence[Headline], directories: list[Path], as_json: bool) -
 def _warn(results: Sequence[Headline]) -> None:
     """What a reader must know, on stderr: each run's own lines, then those of all, and who left their calibration."""
     from llmsim.cli.console import warn
-    from llmsim.results import beyond_calibration
+    from llmsim.runs.results import beyond_calibration
 
     own = [[line for line in r.warnings() if line != beyond_calibration([r])] for r in results]
     shared = [line for line in own[0] if len(own) > 1 and all(line in lines for lines in own)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from llmsim.sweeps import Sweep
+    from llmsim.sweep import Sweep
 
 
 def sweep(
@@ -54,7 +54,7 @@ def sweep(
 
 def _merge(folders: list[Path], out: Path | None, others: list[str]) -> Sweep:
     from llmsim.errors import ConfigError
-    from llmsim.sweeps import merge_sweeps
+    from llmsim.sweep import merge_sweeps
 
     if others:
         raise ConfigError(f"--merge runs nothing, so {others[0]} has no meaning there; leave it out")
@@ -73,7 +73,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def _folder(grid: Path, out: Path | None) -> Path:
-    from llmsim.sweeps.grid import load_grid
+    from llmsim.sweep.grid import load_grid
 
     return out if out is not None else Path("sweeps") / load_grid(grid).name
 
@@ -89,7 +89,7 @@ def _run(
 ) -> Sweep:
     from llmsim.cli.console import warn
     from llmsim.cli.stopping import Terminated
-    from llmsim.sweeps import sweep_grid
+    from llmsim.sweep import sweep_grid
 
     folder = _folder(grid, out)
     try:
@@ -122,7 +122,7 @@ def _dry_run(
     dask: str | None,
 ) -> None:
     """The points, how many runs are left, and how long they take by the first of them."""
-    from llmsim.sweeps.estimate import estimate
+    from llmsim.sweep.estimate import estimate
 
     found = estimate(grid, _folder(grid, out), overrides=overrides, shard=shard, workers=workers, dask=dask)
     print(found.text())
@@ -131,7 +131,7 @@ def _dry_run(
 def _show(sweep: Sweep, figures: list[str], as_json: bool) -> None:
     """Tables on stdout, warnings on stderr; exit code 1 if a run failed."""
     from llmsim.cli.console import warn
-    from llmsim.sweeps.files import json_text
+    from llmsim.sweep.files import json_text
 
     for line in sweep.warnings:
         warn(f"warning: {line}")
@@ -145,7 +145,7 @@ def _show(sweep: Sweep, figures: list[str], as_json: bool) -> None:
 
 
 def _where(sweep: Sweep) -> str:
-    from llmsim.sweeps.store import MEANS, RESULTS
+    from llmsim.sweep.store import MEANS, RESULTS
 
     runs = f"{sweep.ran} runs done now, {sweep.reused} before"
     if sweep.missing:

@@ -14,8 +14,8 @@ from llmsim.cli.trace import Format, Map
 from llmsim.cli.validate_against import check_options, validate_against
 
 if TYPE_CHECKING:
-    from llmsim.config import RunSpec
     from llmsim.executors.runner import ModelRunner
+    from llmsim.spec.run_spec import RunSpec
     from llmsim.validation.compare_runs import Comparison
     from llmsim.validation.study import Study
 
@@ -79,8 +79,8 @@ def validate(
     3 if an error is larger than --tolerance.
     """
     from llmsim.cli.console import need_torch
-    from llmsim.config import load_runs
     from llmsim.errors import ConfigError
+    from llmsim.spec.run_spec import load_runs
     from llmsim.validation.tolerance import parse_tolerance, violations
 
     check_options(context, against is not None)
@@ -162,11 +162,11 @@ def _sized(spec: RunSpec, runs: int, minutes: float) -> RunSpec:
 def _runner(specs: list[RunSpec], model: str | None, device: str | None) -> ModelRunner:
     """The executor that the calibration was measured with, with KV pages for all the runs."""
     from llmsim.costs.calibration import load_calibration
+    from llmsim.costs.models import load_model
     from llmsim.errors import ConfigError
     from llmsim.executors.device import DeviceSpec
     from llmsim.executors.live import SCRATCH_PAGES
     from llmsim.executors.runner import ModelRunner
-    from llmsim.models import load_model
 
     calibration = load_calibration(specs[0].calibration)
     setup = calibration.executor
@@ -198,8 +198,8 @@ def _run(study: Study, runner: ModelRunner, as_json: bool) -> list[Comparison]:
 def _finish(comparisons: list[Comparison], out: Path | None, as_json: bool) -> None:
     """The loads side by side, or JSON; and what is to be kept."""
     from llmsim.cli.console import warn
+    from llmsim.reports.validation_report import write_validation_report
     from llmsim.validation.text import loads_text
-    from llmsim.validation_report import write_validation_report
 
     print(json.dumps([found.as_dict() for found in comparisons], indent=2) if as_json else loads_text(comparisons))
     if out is None:

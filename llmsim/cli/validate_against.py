@@ -51,7 +51,7 @@ def validate_against(
     `mapping` is the run's description. Raises ConfigError, TraceError and what `simulate` raises.
     """
     from llmsim.cli.console import warn
-    from llmsim.config import load_runs
+    from llmsim.spec.run_spec import load_runs
     from llmsim.validation.against import compare_against
     from llmsim.validation.against_text import against_text
     from llmsim.validation.measured_run import measured_run
@@ -106,8 +106,8 @@ def _of_the_file(mapping: dict[str, Any], measured: MeasuredRun) -> dict[str, An
 def _finish(comparisons: list[Against], out: Path | None, as_json: bool) -> None:
     """The policies side by side, or JSON; and what is to be kept."""
     from llmsim.cli.console import warn
+    from llmsim.reports.validation_report import write_against_report
     from llmsim.validation.against_text import side_by_side
-    from llmsim.validation_report import write_against_report
 
     text = json.dumps([found.as_dict() for found in comparisons], indent=2, allow_nan=False)
     if as_json:

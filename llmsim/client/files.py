@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.exports.vllm_bench import BenchSetup, vllm_bench_json
 from llmsim.metrics.timeline import ints
-from llmsim.request import NEVER
 from llmsim.units import SECOND, to_ns
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from llmsim.client.spec import BenchSpec
-    from llmsim.results import Result
+    from llmsim.runs.results import Result
 
 
 def requests_csv(result: Result) -> str:

@@ -17,15 +17,15 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from llmsim import strict
 from llmsim.client.notes import notes_on
 from llmsim.client.record import FAILED, FINISHED
+from llmsim.core.request import NEVER
 from llmsim.metrics import metrics_on, parse_slo, summarize_measured
 from llmsim.metrics.timeline import Timeline
-from llmsim.provenance import git_state, versions
-from llmsim.request import NEVER
-from llmsim.results import Result
-from llmsim.tabulate import LEADING, no_iterations, slo_columns
+from llmsim.runs.manifest import git_state, versions
+from llmsim.runs.results import Result
+from llmsim.runs.tables import LEADING, no_iterations, slo_columns
+from llmsim.spec import strict
 from llmsim.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:

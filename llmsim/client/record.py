@@ -6,7 +6,7 @@ from array import array
 from dataclasses import dataclass, field
 
 from llmsim.client.protocol import DONE, read_chunk
-from llmsim.request import NEVER
+from llmsim.core.request import NEVER
 
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "unfinished"
 BROKEN, NO_TEXT, SERVER_ERROR, INTERRUPTED = "broken stream", "no text", "error in the stream", "interrupted"

@@ -21,7 +21,7 @@ from llmsim.traces.workload import Workload, build_workload
 
 if TYPE_CHECKING:
     from llmsim.client.spec import BenchSpec
-    from llmsim.results import Result
+    from llmsim.runs.results import Result
 
 Progress = Callable[[int, int], None]
 """Called with (requests done, requests in all), about every hundredth of the run."""

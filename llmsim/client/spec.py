@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from llmsim import strict
 from llmsim.errors import ConfigError
+from llmsim.spec import strict
 from llmsim.traces import checks
 from llmsim.traces.spec import WorkloadSpec
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmsim.units import FS_PER_SECOND
 
 if TYPE_CHECKING:
-    from llmsim.batch import Work
+    from llmsim.core.batch import Work
 
 
 FOR_EVER = 1 << 60

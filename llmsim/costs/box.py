@@ -15,7 +15,7 @@ from llmsim.costs.base import CostModel
 from llmsim.errors import CalibrationError, did_you_mean
 
 if TYPE_CHECKING:
-    from llmsim.batch import Work
+    from llmsim.core.batch import Work
 
 QUANTITIES = (
     "tokens",
@@ -27,7 +27,7 @@ QUANTITIES = (
     "decode_tokens",
     "decode_context",
 )
-"""What a box can bound: the sums of `llmsim.batch.Work`, per iteration."""
+"""What a box can bound: the sums of `llmsim.core.batch.Work`, per iteration."""
 
 
 @dataclass(frozen=True, slots=True)

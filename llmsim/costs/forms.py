@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim.costs.kernel_tables import KernelTables, read_kernel_tables
 from llmsim.costs.linear import Hinge, Linear
-from llmsim.costs.strata import Stratified, Tiled
+from llmsim.costs.stratified import Stratified, Tiled
 from llmsim.costs.tabulated import Tabulated
 from llmsim.errors import CalibrationError, did_you_mean
 

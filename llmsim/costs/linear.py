@@ -5,7 +5,7 @@
     contexts = per_decode_context * decode_context + per_prefill_attention * prefill_attention
              + per_prefill_context * prefill_context
 
-with n = p + d tokens and s sequences; the sums are those of `llmsim.batch.Work`. Every coefficient is in
+with n = p + d tokens and s sequences; the sums are those of `llmsim.core.batch.Work`. Every coefficient is in
 seconds and is rounded once to a whole femtosecond. `Work` without prompt tokens has no prefill sums: the
 prefill terms are not even looked at then.
 
@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmsim.costs.whole import WholeFemtoseconds, context_growth, not_positive, to_femtoseconds
+from llmsim.costs.closed_form import WholeFemtoseconds, context_growth, not_positive, to_femtoseconds
 from llmsim.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from llmsim.batch import Work
+    from llmsim.core.batch import Work
 
 
 class Linear(WholeFemtoseconds):

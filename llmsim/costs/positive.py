@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 from llmsim.errors import CalibrationError
 
 if TYPE_CHECKING:

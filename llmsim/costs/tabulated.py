@@ -20,11 +20,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmsim.costs.base import FOR_EVER
+from llmsim.costs.closed_form import WholeFemtoseconds, not_positive, to_femtoseconds
 from llmsim.costs.curves import Curve, Surface
-from llmsim.costs.whole import WholeFemtoseconds, not_positive, to_femtoseconds
 
 if TYPE_CHECKING:
-    from llmsim.batch import Work
+    from llmsim.core.batch import Work
 
 
 class Tail:

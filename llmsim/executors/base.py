@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llmsim.batch import Batch
+    from llmsim.core.batch import Batch
 
 
 class Executor(ABC):

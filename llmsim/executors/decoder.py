@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from llmsim.costs.models import ModelConfig
     from llmsim.executors.attention.base import AttentionBackend
-    from llmsim.models import ModelConfig
 
 WEIGHT_STD = 0.02
 

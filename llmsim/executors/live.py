@@ -14,10 +14,10 @@ from llmsim.executors.base import Executor
 from llmsim.executors.step import Row
 
 if TYPE_CHECKING:
-    from llmsim.batch import Batch
+    from llmsim.core.batch import Batch
+    from llmsim.core.kvcache import PagedKVCache
+    from llmsim.core.request import Request
     from llmsim.executors.runner import ModelRunner
-    from llmsim.kvcache import PagedKVCache
-    from llmsim.request import Request
 
 SCRATCH_PAGES = 512
 """Pages behind the KV cache that padding reads and writes: more than a processor's cache holds."""

@@ -9,7 +9,7 @@ from llmsim.errors import StalledError
 from llmsim.executors.base import Executor
 
 if TYPE_CHECKING:
-    from llmsim.batch import Batch
+    from llmsim.core.batch import Batch
 
 
 class ReplayExecutor(Executor):

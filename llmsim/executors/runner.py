@@ -17,8 +17,8 @@ from llmsim.executors.step import Int64, Row, Step
 from llmsim.executors.warm_up import every_size, typical_sizes, warm_up
 
 if TYPE_CHECKING:
+    from llmsim.costs.models import ModelConfig
     from llmsim.executors.attention.base import AttentionBackend
-    from llmsim.models import ModelConfig
 
 KV_STD = 0.02
 

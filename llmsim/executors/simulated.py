@@ -13,7 +13,7 @@ from llmsim.executors.base import Executor
 from llmsim.units import FS_PER_NS, FS_PER_SECOND
 
 if TYPE_CHECKING:
-    from llmsim.batch import Batch, Work
+    from llmsim.core.batch import Batch, Work
     from llmsim.costs.base import CostModel
 
 LONGEST_RUN_NS = (1 << 61) // FS_PER_NS

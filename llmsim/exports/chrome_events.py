@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.exports.window import Window
 from llmsim.metrics.quantiles import Ints
 from llmsim.metrics.timeline import ints
-from llmsim.request import NEVER
 from llmsim.units import MICROSECOND
 
 Event = dict[str, Any]

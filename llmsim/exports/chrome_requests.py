@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.exports.chrome_events import Event, micros, requests_pid
 from llmsim.exports.phases import Phase, phases
 from llmsim.exports.window import Window
 from llmsim.metrics.timeline import ints
-from llmsim.request import NEVER
-from llmsim.results import Result
+from llmsim.runs.results import Result
 from llmsim.units import MILLISECOND, SECOND
 
 CATEGORY = "request"

@@ -13,7 +13,7 @@ from llmsim.exports.chrome_events import Event, counter_events, iteration_events
 from llmsim.exports.chrome_requests import request_events
 from llmsim.exports.window import OPEN, Window
 from llmsim.metrics.timeline import ints
-from llmsim.results import Result
+from llmsim.runs.results import Result
 from llmsim.units import SECOND
 
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.metrics import Timeline
 from llmsim.metrics.quantiles import Ints
 from llmsim.metrics.timeline import ints
-from llmsim.request import NEVER
-from llmsim.results import Result
+from llmsim.runs.results import Result
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.exports.vllm_stats import Answers, Record, latencies, peaks, rates
 from llmsim.metrics import PERCENTILES
 from llmsim.metrics.quantiles import Floats
 from llmsim.metrics.timeline import Mask, ints
-from llmsim.request import NEVER
 from llmsim.units import SECOND
 
 DETAILS = (

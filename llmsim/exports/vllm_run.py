@@ -14,7 +14,7 @@ from llmsim.exports.token_gaps import token_gaps_s
 from llmsim.exports.vllm_bench import DETAILS, BenchSetup, vllm_bench_json
 from llmsim.exports.vllm_stats import Record
 from llmsim.metrics.timeline import ints
-from llmsim.results import Result
+from llmsim.runs.results import Result
 from llmsim.units import SECOND, to_ns
 
 RATE_DRIVEN = ("poisson", "gamma", "constant")

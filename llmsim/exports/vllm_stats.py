@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.metrics.quantiles import Floats
 from llmsim.metrics.timeline import Mask, ints
-from llmsim.request import NEVER
 from llmsim.units import SECOND
 
 Record = dict[str, Any]

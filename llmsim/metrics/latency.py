@@ -16,11 +16,11 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.errors import ConfigError, did_you_mean
 from llmsim.metrics.papers import tbt_samples
 from llmsim.metrics.quantiles import Floats, Ints
 from llmsim.metrics.timeline import Mask, Timeline, ints, longest_gaps, pooled_gaps
-from llmsim.request import NEVER
 from llmsim.units import SECOND
 
 Definitions = Literal["vllm", "slai"]

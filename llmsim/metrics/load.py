@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.metrics.quantiles import Ints, ones
 from llmsim.metrics.samples import distinct
 from llmsim.metrics.timeline import Mask, ints
 from llmsim.metrics.usage import Span
-from llmsim.request import NEVER
 
 EXACT_TIMES = 1 << 20
 """Different times, or stretches of iterations, up to which the evidence is exact: 16 or 40 MiB."""

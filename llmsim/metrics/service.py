@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from llmsim.core.request import NEVER
 from llmsim.metrics.usage import Presence
-from llmsim.request import NEVER
 from llmsim.units import SECOND
 
 Report = dict[str, Any]

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER, SloClass
 from llmsim.errors import ConfigError, did_you_mean
 from llmsim.metrics.latency import Definitions, elapsed_ns, tpot_ns, ttft_ns
 from llmsim.metrics.quantiles import Floats, Ints
 from llmsim.metrics.timeline import Mask
-from llmsim.request import NEVER, SloClass
 from llmsim.units import MILLISECOND, SECOND
 
 TbtRule = Literal["max", "mean"]

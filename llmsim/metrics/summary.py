@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from llmsim.metrics.json_values import plain
 from llmsim.metrics.latency import Definitions
 from llmsim.metrics.load import EVERYTHING
-from llmsim.metrics.plain import plain
 from llmsim.metrics.samples import RELATIVE_ERROR, Sample
 from llmsim.metrics.saturation import judge, unseen
 from llmsim.metrics.slo import Slo, TbtRule

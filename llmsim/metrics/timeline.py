@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.metrics.quantiles import Ints
-from llmsim.request import NEVER
 
 Mask = npt.NDArray[np.bool_]
 

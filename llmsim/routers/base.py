@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsim.progress import Progress, progress, standing
+from llmsim.core.progress import Progress, progress, standing
 
 if TYPE_CHECKING:
-    from llmsim.batch import Work
+    from llmsim.core.batch import Work
+    from llmsim.core.request import Request
     from llmsim.costs.base import CostModel
-    from llmsim.replica import Replica
-    from llmsim.request import Request
+    from llmsim.engine.replica import Replica
     from llmsim.routers.board import LoadBoard
 
 

@@ -10,7 +10,7 @@ from llmsim.routers.base import ReplicaView, Router
 from llmsim.routers.board import LoadBoard
 
 if TYPE_CHECKING:
-    from llmsim.request import Request
+    from llmsim.core.request import Request
 
 
 @dataclass

@@ -11,7 +11,7 @@ from llmsim.routers.board import LoadBoard
 from llmsim.routers.outputs import ExpectsOutputs
 
 if TYPE_CHECKING:
-    from llmsim.request import Request
+    from llmsim.core.request import Request
 
 
 @dataclass

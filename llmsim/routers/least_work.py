@@ -15,7 +15,7 @@ from llmsim.routers.outputs import ExpectsOutputs
 from llmsim.routers.prices import TokenPrices
 
 if TYPE_CHECKING:
-    from llmsim.request import Request
+    from llmsim.core.request import Request
 
 
 @dataclass

@@ -12,7 +12,7 @@ from llmsim.errors import ConfigError
 from llmsim.routers.base import Router
 
 if TYPE_CHECKING:
-    from llmsim.request import Request
+    from llmsim.core.request import Request
     from llmsim.routers.board import LoadBoard
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 
 if TYPE_CHECKING:
     from llmsim.routers.base import ReplicaView

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from llmsim.routers.base import ReplicaView, Router
 
 if TYPE_CHECKING:
-    from llmsim.request import Request
+    from llmsim.core.request import Request
 
 
 @dataclass

@@ -11,7 +11,7 @@ from llmsim.routers.base import ReplicaView, Router
 if TYPE_CHECKING:
     import numpy as np
 
-    from llmsim.request import Request
+    from llmsim.core.request import Request
 
 
 @dataclass

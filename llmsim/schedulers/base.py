@@ -13,15 +13,15 @@ from collections import deque
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
-from llmsim.decodes import DecodeSet
+from llmsim.core.decodes import DecodeSet
 from llmsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmsim.batch import Batch
-    from llmsim.kvcache import KVCache
-    from llmsim.request import Request
+    from llmsim.core.batch import Batch
+    from llmsim.core.kvcache import KVCache
+    from llmsim.core.request import Request
 
 UNBOUNDED = 1 << 60
 """`steady_iterations` of a batch that nothing but an arrival or a finish can change."""

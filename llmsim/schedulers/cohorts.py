@@ -12,14 +12,14 @@ from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from llmsim.decodes import DecodeSet
+from llmsim.core.decodes import DecodeSet
 from llmsim.errors import SchedulerError
 from llmsim.schedulers.base import by_arrival
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from llmsim.request import Request
+    from llmsim.core.request import Request
 
 PRUNE_AFTER = 1024
 _due = attrgetter("due_ns")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmsim.batch import Batch
+from llmsim.core.batch import Batch
 from llmsim.schedulers.base import Scheduler, at_least
 
 if TYPE_CHECKING:
-    from llmsim.kvcache import KVCache
-    from llmsim.request import Request
+    from llmsim.core.kvcache import KVCache
+    from llmsim.core.request import Request
 
 
 @dataclass

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmsim.batch import Batch
+from llmsim.core.batch import Batch
 from llmsim.errors import ConfigError
 from llmsim.schedulers.base import at_least, finite
 from llmsim.schedulers.naive import Naive
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
-    from llmsim.kvcache import KVCache
+    from llmsim.core.kvcache import KVCache
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmsim.batch import Batch
+from llmsim.core.batch import Batch
 from llmsim.schedulers.orca import Orca
 
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmsim.batch import Batch
+from llmsim.core.batch import Batch
 from llmsim.schedulers.base import Scheduler, at_least, finite
 from llmsim.units import MILLISECOND, to_ns
 
 if TYPE_CHECKING:
-    from llmsim.kvcache import KVCache
+    from llmsim.core.kvcache import KVCache
 
 SHORTEST_WAIT_NS = 10 * MILLISECOND
 """The original never waits less than this for the next request of a batch."""

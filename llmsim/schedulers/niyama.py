@@ -11,15 +11,15 @@ from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
-from llmsim.batch import Batch, Work
+from llmsim.core.batch import Batch, Work
 from llmsim.errors import ConfigError
 from llmsim.schedulers.base import Scheduler, at_least, by_arrival, finite
 from llmsim.schedulers.niyama_predictor import published_predictor
 from llmsim.units import SECOND
 
 if TYPE_CHECKING:
-    from llmsim.kvcache import KVCache
-    from llmsim.request import Request
+    from llmsim.core.kvcache import KVCache
+    from llmsim.core.request import Request
 
 MODES = ("fcfs", "edf", "srpf", "deadline", "deadline_no_dynamic_chunking")
 CHUNKS = (128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048, 2552)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from llmsim.batch import Work
+    from llmsim.core.batch import Work
 
 STRATA = {
     512: (0.014936, 8.130431e-5, 9.516994e-5, 1.111258e-7, 7.554773e-7),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmsim.batch import Batch
+from llmsim.core.batch import Batch
 from llmsim.schedulers.base import UNBOUNDED, Scheduler, at_least
 
 

@@ -15,9 +15,9 @@ from llmsim.schedulers.base import at_least
 from llmsim.schedulers.continuous import ContinuousBatching
 
 if TYPE_CHECKING:
-    from llmsim.batch import Batch
-    from llmsim.kvcache import KVCache
-    from llmsim.request import Request
+    from llmsim.core.batch import Batch
+    from llmsim.core.kvcache import KVCache
+    from llmsim.core.request import Request
 
 
 def sorted_length(request: Request) -> int:

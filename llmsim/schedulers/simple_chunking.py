@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmsim.batch import Batch
+from llmsim.core.batch import Batch
 from llmsim.schedulers.continuous import ContinuousBatching
 
 if TYPE_CHECKING:
-    from llmsim.kvcache import KVCache
+    from llmsim.core.kvcache import KVCache
 
 
 @dataclass

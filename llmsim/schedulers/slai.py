@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from llmsim.batch import Batch
+from llmsim.core.batch import Batch
 from llmsim.errors import ConfigError
 from llmsim.schedulers.base import UNBOUNDED, Scheduler, at_least, by_arrival, finite
 from llmsim.schedulers.cohorts import Cohorts, Steps
@@ -21,8 +21,8 @@ from llmsim.units import MICROSECOND, SECOND
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmsim.kvcache import KVCache
-    from llmsim.request import Request
+    from llmsim.core.kvcache import KVCache
+    from llmsim.core.request import Request
     from llmsim.schedulers.cohorts import Cohort
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmsim.batch import Batch
+from llmsim.core.batch import Batch
 from llmsim.errors import ConfigError
 from llmsim.schedulers.base import Scheduler, at_least
 
 if TYPE_CHECKING:
-    from llmsim.kvcache import KVCache
+    from llmsim.core.kvcache import KVCache
 
 
 @dataclass

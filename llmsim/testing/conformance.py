@@ -17,24 +17,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsim.cluster import Cluster
+from llmsim.core.kvcache import KVCache
+from llmsim.core.request import Request
 from llmsim.costs.linear import Linear
+from llmsim.engine.cluster import Cluster
+from llmsim.engine.recorder import Observer, Recorder
 from llmsim.executors.simulated import SimulatedExecutor
-from llmsim.kvcache import KVCache
-from llmsim.recorder import Observer, Recorder
-from llmsim.request import Request
 from llmsim.routers.round_robin import RoundRobin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmsim.batch import Batch
+    from llmsim.core.batch import Batch
     from llmsim.schedulers.base import Scheduler
 
 COST = Linear(constant=5e-3, per_token=2e-5, per_decode_context=1e-7, per_prefill_attention=1e-9)
 MAX_MODEL_LEN = 2000
 ORACLE = ("output_tokens", "output_target")
-TRUSTED = ("llmsim.batch", "llmsim.decodes", "llmsim.replica", "llmsim.cluster", "llmsim.request", __name__)
+TRUSTED = (
+    "llmsim.core.batch",
+    "llmsim.core.decodes",
+    "llmsim.core.request",
+    "llmsim.engine.cluster",
+    "llmsim.engine.replica",
+    __name__,
+)
 """Modules that may read how long an output will be: they play the world, not the policy."""
 
 

@@ -17,14 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmsim.clock import Clock
+from llmsim.core.clock import Clock
+from llmsim.core.kvcache import KVCache
+from llmsim.core.request import Request, SloClass
 from llmsim.costs.base import CostModel
+from llmsim.engine.recorder import Observer, Recorder
+from llmsim.engine.replica import Replica
 from llmsim.errors import ConfigError, LlmsimError
 from llmsim.executors.simulated import SimulatedExecutor
-from llmsim.kvcache import KVCache
-from llmsim.recorder import Observer, Recorder
-from llmsim.replica import Replica
-from llmsim.request import Request, SloClass
 from llmsim.schedulers.faster_transformer import FasterTransformer
 from llmsim.schedulers.niyama import Niyama
 from llmsim.schedulers.orca import Orca
@@ -35,7 +35,7 @@ from llmsim.schedulers.vllm_v0 import VllmV0
 from llmsim.units import FS_PER_SECOND, MICROSECOND, to_ns, to_seconds
 
 if TYPE_CHECKING:
-    from llmsim.batch import Batch, Work
+    from llmsim.core.batch import Batch, Work
     from llmsim.schedulers.base import Scheduler
 
 SCHEDULERS: dict[str, Callable[..., Scheduler]] = {

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsim.cluster import Cluster
+from llmsim.core.kvcache import KVCache
 from llmsim.costs.linear import Linear
+from llmsim.engine.cluster import Cluster
+from llmsim.engine.recorder import Recorder
 from llmsim.executors.simulated import SimulatedExecutor
-from llmsim.kvcache import KVCache
-from llmsim.recorder import Recorder
 from llmsim.routers.base import ReplicaView, Router
 from llmsim.schedulers.sarathi import Sarathi
 from llmsim.testing.conformance import CASES, COST, MAX_MODEL_LEN, Case, check_cases
 
 if TYPE_CHECKING:
-    from llmsim.request import Request
+    from llmsim.core.request import Request
 
 SLOW = Linear(constant=1e-2, per_token=4e-5, per_decode_context=2e-7, per_prefill_attention=2e-9)
 REPLICAS = 3

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsim.request import NO_SLO, SloClass
+from llmsim.core.request import NO_SLO, SloClass
 from llmsim.traces.arrivals import ArrivalProcess, seconds_to_ns
 from llmsim.traces.classes import row_classes, with_row_models
 from llmsim.traces.drawn import DrawnLengths

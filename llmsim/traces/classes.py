@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsim.request import NO_SLO, SloClass
+from llmsim.core.request import NO_SLO, SloClass
 from llmsim.traces.schema import CLASS_COLUMNS
 
 if TYPE_CHECKING:

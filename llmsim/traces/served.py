@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsim.core.request import SloClass
 from llmsim.errors import ConfigError, TraceError, did_you_mean
-from llmsim.request import SloClass
 from llmsim.traces.limits import clip_lengths
 from llmsim.traces.selection import Selection
 

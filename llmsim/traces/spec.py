@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from llmsim.core.request import SloClass
 from llmsim.errors import ConfigError
-from llmsim.request import SloClass
 from llmsim.traces import checks
 from llmsim.traces.arrivals import ArrivalsSpec
 from llmsim.traces.formats import TIME_UNITS, named

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmsim.core.request import SloClass
 from llmsim.errors import ConfigError
-from llmsim.request import SloClass
 from llmsim.traces import shipped
 from llmsim.traces.blocks import Plan
 from llmsim.traces.bytestream import first_bytes

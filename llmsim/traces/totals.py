@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmsim.request import NO_SLO, SloClass
+from llmsim.core.request import NO_SLO, SloClass
 from llmsim.traces.classes import row_classes
 from llmsim.units import SECOND
 

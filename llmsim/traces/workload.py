@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsim.core.request import NO_SLO, Request, SloClass
 from llmsim.errors import ConfigError
-from llmsim.request import NO_SLO, Request, SloClass
 from llmsim.traces.arrivals import ArrivalsSpec, draw_arrivals, seconds_to_ns
 from llmsim.traces.classes import row_classes, with_row_models
 from llmsim.traces.lengths import DistributionSpec, LengthsSpec

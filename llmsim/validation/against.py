@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from llmsim.errors import ConfigError
-from llmsim.kinds import kinds_of
-from llmsim.metrics.plain import plain
+from llmsim.metrics.json_values import plain
 from llmsim.metrics.timeline import ints
-from llmsim.results import Result
-from llmsim.simulation import simulate
+from llmsim.runs.replica_groups import kinds_of
+from llmsim.runs.results import Result
+from llmsim.runs.simulation import simulate
 from llmsim.validation.compare import ErrorTable, compare
 from llmsim.validation.compare_runs import Counterfactual
 from llmsim.validation.pace import Pace, pace_of
@@ -21,8 +21,8 @@ from llmsim.validation.speed import constant, simulate_at
 from llmsim.validation.stages import company_errors, phase_errors, stage_errors
 
 if TYPE_CHECKING:
-    from llmsim.config import RunSpec
     from llmsim.metrics.quantiles import Ints
+    from llmsim.spec.run_spec import RunSpec
     from llmsim.traces.workload import Workload
     from llmsim.validation.measured_run import MeasuredRun
 

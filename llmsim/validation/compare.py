@@ -13,7 +13,7 @@ from llmsim.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from llmsim.results import Result
+    from llmsim.runs.results import Result
 
 METRICS = ("ttft", "tpot", "itl", "e2el")
 STATISTICS = ("mean", "p50", "p90", "p99")

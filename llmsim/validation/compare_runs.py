@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from llmsim.results import Result
+from llmsim.runs.results import Result
 from llmsim.validation.compare import ErrorTable, compare
 from llmsim.validation.decompose import decompose
 from llmsim.validation.iterations import IterationErrors, iteration_errors

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from llmsim.request import NEVER
+from llmsim.core.request import NEVER
 from llmsim.validation.compare import PER_REQUEST, paired
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from llmsim.results import Result
+    from llmsim.runs.results import Result
     from llmsim.validation.iterations import IterationErrors
     from llmsim.validation.record import LiveRun
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from llmsim.calibrate.fitting.features import fit_table, load_measurements
+from llmsim.calibrate.profiling.cases import parse_case
+from llmsim.calibrate.profiling.measure import Bench
 from llmsim.costs.calibration import load_calibration
 from llmsim.data import data_folders
 from llmsim.executors.live import SCRATCH_PAGES
-from llmsim.profiling.cases import parse_case
-from llmsim.profiling.features import fit_table, load_measurements
-from llmsim.profiling.measure import Bench
 
 if TYPE_CHECKING:
+    from llmsim.calibrate.profiling.cases import Case
     from llmsim.executors.runner import ModelRunner
-    from llmsim.profiling.cases import Case
 
 CASES = 16
 EVERY_S = 0.4

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 from llmsim.costs.ranges import outside_box
 
 if TYPE_CHECKING:

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from llmsim.core.kvcache import KVCache, PagedKVCache
+from llmsim.engine.recorder import Observer
 from llmsim.errors import ConfigError
 from llmsim.executors.live import SCRATCH_PAGES, IdleClock, LiveExecutor
 from llmsim.executors.replay import ReplayExecutor
-from llmsim.kvcache import KVCache, PagedKVCache
-from llmsim.recorder import Observer
-from llmsim.simulation import simulate
+from llmsim.runs.simulation import simulate
 from llmsim.validation.record import LiveRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from llmsim.batch import Batch
-    from llmsim.cluster import Progress
-    from llmsim.config import RunSpec
+    from llmsim.core.batch import Batch
     from llmsim.costs.base import CostModel
+    from llmsim.engine.cluster import Progress
     from llmsim.executors.base import Executor
     from llmsim.executors.runner import ModelRunner
-    from llmsim.kinds import Kind
-    from llmsim.results import Result
+    from llmsim.runs.replica_groups import Kind
+    from llmsim.runs.results import Result
     from llmsim.schedulers.base import Scheduler
+    from llmsim.spec.run_spec import RunSpec
     from llmsim.traces.workload import Workload
 
 PREFILL, DECODE = "prefill", "decode"

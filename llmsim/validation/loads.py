@@ -10,12 +10,12 @@ import numpy as np
 
 from llmsim.costs.calibration import load_calibration
 from llmsim.errors import ConfigError
-from llmsim.simulation import simulate
+from llmsim.runs.simulation import simulate
 from llmsim.traces.arrivals import ArrivalsSpec
 from llmsim.traces.workload import build_workload
 
 if TYPE_CHECKING:
-    from llmsim.config import RunSpec
+    from llmsim.spec.run_spec import RunSpec
     from llmsim.traces.workload import Workload
 
 SATURATED_REQUESTS = 2000

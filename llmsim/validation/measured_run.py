@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER, NO_SLO
 from llmsim.errors import ConfigError
 from llmsim.metrics import metrics_on, summarize_measured
 from llmsim.metrics.timeline import Timeline, ints
-from llmsim.provenance import versions
-from llmsim.request import NEVER, NO_SLO
-from llmsim.results import Result
-from llmsim.tabulate import LEADING, no_iterations, slo_columns
+from llmsim.runs.manifest import versions
+from llmsim.runs.results import Result
+from llmsim.runs.tables import LEADING, no_iterations, slo_columns
 from llmsim.traces.workload import Workload
 from llmsim.validation.measured_file import TIMES, MeasuredFile, read_measured
 

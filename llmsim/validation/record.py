@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from llmsim.errors import ConfigError
-from llmsim.results import Result
+from llmsim.runs.results import Result
 
 TABLES = ("timings", "composition")
 

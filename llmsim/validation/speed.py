@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmsim.core.kvcache import KVCache
 from llmsim.executors.base import Executor
-from llmsim.kvcache import KVCache
-from llmsim.simulation import simulate
+from llmsim.runs.simulation import simulate
 from llmsim.units import FS_PER_NS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llmsim.batch import Batch
-    from llmsim.config import RunSpec
+    from llmsim.core.batch import Batch
     from llmsim.costs.base import CostModel
-    from llmsim.kinds import Kind
-    from llmsim.results import Result
+    from llmsim.runs.replica_groups import Kind
+    from llmsim.runs.results import Result
+    from llmsim.spec.run_spec import RunSpec
     from llmsim.traces.workload import Workload
 
 Speed = Callable[[int], float]

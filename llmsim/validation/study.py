@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim.costs.calibration import Calibration, load_calibration
 from llmsim.errors import ConfigError, StalledError
-from llmsim.simulation import simulate
+from llmsim.runs.simulation import simulate
 from llmsim.traces.workload import build_workload
 from llmsim.validation.compare_runs import Comparison, compare_runs
 from llmsim.validation.decompose import first_difference
@@ -19,9 +19,9 @@ from llmsim.validation.loads import at_load, saturated_rate
 from llmsim.validation.speed import simulate_at
 
 if TYPE_CHECKING:
-    from llmsim.config import RunSpec
     from llmsim.executors.live import IdleClock
     from llmsim.executors.runner import ModelRunner
+    from llmsim.spec.run_spec import RunSpec
     from llmsim.validation.record import LiveRun
 
 LOADS = (0.5, 0.8, 0.95, 1.05)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.metrics.timeline import ints
-from llmsim.request import NEVER
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

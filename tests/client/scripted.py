@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from llmsim import strict
 from llmsim.client.spec import BenchSpec
+from llmsim.spec import strict
 from llmsim.traces.spec import WorkloadSpec
 
 MODEL = "small"

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from llmsim.cli import app
 from llmsim.client.spec import load_bench
-from llmsim.config import read_run
 from llmsim.errors import ConfigError
+from llmsim.spec.run_spec import read_run
 from llmsim.traces.workload import build_workload
 
 RUN = ["bench", "--endpoint", "http://127.0.0.1:9", "--model", "m", "--trace", "azure-conv"]

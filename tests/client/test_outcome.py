@@ -13,9 +13,9 @@ import pytest
 
 from llmsim.client import bench, requests_csv, vllm_record
 from llmsim.client.files import token_gaps_s
-from llmsim.report import write_report
-from llmsim.results import Result, to_json
-from llmsim.tables import comparison
+from llmsim.reports.run_report import write_report
+from llmsim.runs.results import Result, to_json
+from llmsim.runs.text import comparison
 from tests.client.scripted import Scripted, serving, spec
 
 ARRIVALS = {"kind": "constant", "rate": 100.0}

@@ -57,8 +57,8 @@ def llmsim_bench(server, *options: str, code: int = 0) -> subprocess.CompletedPr
 def test_a_trace_is_replayed_as_simulate_would_and_saved(server, tmp_path):
     from llmsim import simulate
     from llmsim.client.spec import load_bench
-    from llmsim.config import RunSpec, read_yaml
-    from llmsim.results import Result
+    from llmsim.runs.results import Result
+    from llmsim.spec.run_spec import RunSpec, read_yaml
 
     ran = llmsim_bench(
         server, "--num-requests", "16", "--rate", "6", "--max-model-len", "400", "--slo", "e2el:60000",
@@ -153,7 +153,7 @@ def test_a_model_that_is_not_there(server):
 
 
 def test_ctrl_c_keeps_what_was_measured(server, tmp_path):
-    from llmsim.results import Result
+    from llmsim.runs.results import Result
 
     options = ["--num-requests", "2000", "--rate", "5", "--max-model-len", "100", "--out", str(tmp_path)]
     answered = server.answered()

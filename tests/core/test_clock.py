@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simpy.events import NORMAL
 
-from llmsim.clock import Clock, Tick
+from llmsim.core.clock import Clock, Tick
 
 
 def waiting_for(env: Clock, tick: Tick, name: str, seen: list[tuple[str, int]]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmsim.decodes import DecodeSet
-from llmsim.request import Request
+from llmsim.core.decodes import DecodeSet
+from llmsim.core.request import Request
 
 
 class PlainDecodes:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from llmsim import data
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 from llmsim.costs import calibration as library
 from llmsim.costs.box import StrictRange
 from llmsim.costs.calibration import load_calibration, read_calibration, save
-from llmsim.costs.strata import Tiled
+from llmsim.costs.stratified import Tiled
 from llmsim.errors import CalibrationError
 
 SHIPPED = Path(__file__).parents[2] / "calibrations"

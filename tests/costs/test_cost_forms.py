@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 from llmsim.costs.base import CostModel
 from llmsim.costs.linear import Hinge, Linear
-from llmsim.costs.strata import Stratified, Tiled
+from llmsim.costs.stratified import Stratified, Tiled
 from llmsim.errors import CalibrationError
 from llmsim.units import FS_PER_SECOND
 

@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 from llmsim.costs.box import QUANTITIES, Box, Range, StrictRange
 from llmsim.costs.linear import Linear
 from llmsim.costs.ranges import check_ranges, outside_box

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmsim.batch import Work
+from llmsim.calibrate.profiling import a100_niyama
+from llmsim.core.batch import Work
 from llmsim.costs.calibration import Calibration, read_calibration
 from llmsim.costs.linear import Linear
 from llmsim.errors import CalibrationError
-from llmsim.profiling import a100_niyama
 
 SHIPPED = Path(__file__).parents[2] / "calibrations"
 SHARED = Path(os.environ.get("LLMSIM_SHARED", Path(__file__).parents[3] / "shared"))
@@ -31,21 +31,21 @@ def measured() -> pd.DataFrame:
     pytest.importorskip("sklearn")
     if not MICROBENCHMARK.is_file():
         pytest.skip("the micro-benchmark is not here")
-    from llmsim.profiling.slai_microbenchmark import read_microbenchmark
+    from llmsim.calibrate.published.slai_microbenchmark import read_microbenchmark
 
     return read_microbenchmark(MICROBENCHMARK)
 
 
 def test_refitting_gives_the_shipped_file(measured: pd.DataFrame, tmp_path: Path) -> None:
-    from llmsim.profiling import rtx_6000_ada
+    from llmsim.calibrate.profiling import rtx_6000_ada
 
     rtx_6000_ada.main([str(MICROBENCHMARK), "--out", str(tmp_path / "new.json")])
     assert (tmp_path / "new.json").read_text(encoding="utf-8") == SLAI.read_text(encoding="utf-8")
 
 
 def test_the_fit_is_as_good_as_stated(measured: pd.DataFrame) -> None:
-    from llmsim.profiling.slai_microbenchmark import relative_errors
-    from llmsim.profiling.slai_segments import fit_segments, held_out_errors
+    from llmsim.calibrate.published.slai_microbenchmark import relative_errors
+    from llmsim.calibrate.published.slai_segments import fit_segments, held_out_errors
 
     errors = np.abs(relative_errors(fit_segments(measured).seconds, measured))
     assert errors.max() < 0.005
@@ -56,8 +56,8 @@ def test_the_fit_is_as_good_as_stated(measured: pd.DataFrame) -> None:
 
 
 def test_the_file_prices_as_the_fit_does(measured: pd.DataFrame) -> None:
-    from llmsim.profiling.slai_microbenchmark import decode_work, prefill_works
-    from llmsim.profiling.slai_segments import fit_segments
+    from llmsim.calibrate.published.slai_microbenchmark import decode_work, prefill_works
+    from llmsim.calibrate.published.slai_segments import fit_segments
 
     model, fit = read_calibration(SLAI).cost_model(), fit_segments(measured)
     works = [decode_work(), *(work for chunk in (64, 100, 384, 500, 1024, 2048) for work in prefill_works(chunk))]
@@ -72,7 +72,7 @@ def test_segments_meet_and_never_fall() -> None:
 
 
 def test_a_prompt_in_chunks_of_384_is_slower_than_in_chunks_of_256_as_measured() -> None:
-    from llmsim.profiling.slai_microbenchmark import prefill_works
+    from llmsim.calibrate.published.slai_microbenchmark import prefill_works
 
     model = read_calibration(SLAI).cost_model()
     ttft = {chunk: sum(map(model.seconds, prefill_works(chunk))) for chunk in (256, 384, 512)}
@@ -92,7 +92,7 @@ def test_a_prompt_in_chunks_of_384_is_slower_than_in_chunks_of_256_as_measured()
     ],
 )
 def test_a_bad_measurement_file_is_named(text: str, message: str, tmp_path: Path) -> None:
-    from llmsim.profiling.slai_microbenchmark import read_microbenchmark
+    from llmsim.calibrate.published.slai_microbenchmark import read_microbenchmark
 
     path = tmp_path / "bad.csv"
     path.write_text(text, encoding="utf-8")

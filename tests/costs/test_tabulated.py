@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 from llmsim.costs.curves import Curve, Surface
 from llmsim.costs.fields import Section
 from llmsim.costs.forms import BatchTime, Coefficient, read_batch_time

@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from llmsim.models import ModelConfig
+from llmsim.costs.models import ModelConfig
 
 
 def dense(config: ModelConfig, weights: dict, tokens: list[int]):

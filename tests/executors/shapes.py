@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmsim.models import ModelConfig
+from llmsim.costs.models import ModelConfig
 
 SMALL = ModelConfig(
     name="small", family="llama", hidden=48, mlp=80, layers=2, heads=4, kv_heads=2, head_dim=12, vocabulary=97,

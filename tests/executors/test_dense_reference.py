@@ -9,19 +9,19 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from llmsim.cluster import Cluster  # noqa: E402
+from llmsim.core.kvcache import PagedKVCache  # noqa: E402
+from llmsim.core.request import Request  # noqa: E402
+from llmsim.engine.cluster import Cluster  # noqa: E402
+from llmsim.engine.recorder import Recorder  # noqa: E402
 from llmsim.errors import SchedulerError  # noqa: E402
 from llmsim.executors.device import DeviceSpec  # noqa: E402
 from llmsim.executors.live import SCRATCH_PAGES, LiveExecutor  # noqa: E402
 from llmsim.executors.packed_linear import PackedLinear  # noqa: E402
 from llmsim.executors.runner import ModelRunner  # noqa: E402
 from llmsim.executors.step import Row, Step  # noqa: E402
-from llmsim.kvcache import PagedKVCache  # noqa: E402
-from llmsim.recorder import Recorder  # noqa: E402
-from llmsim.request import Request  # noqa: E402
 from llmsim.routers.round_robin import RoundRobin  # noqa: E402
 from llmsim.schedulers.sarathi import Sarathi  # noqa: E402
-from tests.core.build import POLICIES  # noqa: E402
+from tests.engine.build import POLICIES  # noqa: E402
 from tests.executors.dense import dense, relative  # noqa: E402
 from tests.executors.shapes import SMALL  # noqa: E402
 

@@ -12,11 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from llmsim.costs.models import ModelConfig  # noqa: E402
 from llmsim.errors import ConfigError  # noqa: E402
 from llmsim.executors.attention import flashinfer as backend_module  # noqa: E402
 from llmsim.executors.attention.flashinfer import FlashInferBackend, FlashInferBatchAttention  # noqa: E402
 from llmsim.executors.step import Row, Step  # noqa: E402
-from llmsim.models import ModelConfig  # noqa: E402
 from tests.executors import fake_flashinfer as fake  # noqa: E402
 from tests.executors.flashinfer_rules import on_device  # noqa: E402
 

@@ -7,13 +7,13 @@ import time
 import numpy as np
 import pytest
 
-from llmsim.batch import Batch
-from llmsim.cluster import Cluster
+from llmsim.core.batch import Batch
+from llmsim.core.kvcache import PagedKVCache
+from llmsim.core.request import Request
+from llmsim.engine.cluster import Cluster
+from llmsim.engine.recorder import Recorder
 from llmsim.errors import CapacityError, SchedulerError
 from llmsim.executors.live import SCRATCH_PAGES, LiveExecutor, wait_until
-from llmsim.kvcache import PagedKVCache
-from llmsim.recorder import Recorder
-from llmsim.request import Request
 from llmsim.routers.round_robin import RoundRobin
 from llmsim.schedulers.naive import Naive
 from llmsim.schedulers.sarathi import Sarathi

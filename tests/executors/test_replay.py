@@ -7,17 +7,17 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from llmsim import registry
-from llmsim.config import ClusterSpec, EngineSpec, RunSpec
 from llmsim.errors import ConfigError, StalledError
 from llmsim.executors.device import DeviceSpec
 from llmsim.executors.live import SCRATCH_PAGES
+from llmsim.spec import registry
+from llmsim.spec.run_spec import ClusterSpec, EngineSpec, RunSpec
 from llmsim.traces.arrivals import ArrivalsSpec
 from llmsim.traces.lengths import DistributionSpec, LengthsSpec
 from llmsim.traces.spec import WorkloadSpec
 from llmsim.validation.live import replay, serve_live
 from llmsim.validation.record import LiveRun
-from tests.core.build import POLICIES
+from tests.engine.build import POLICIES
 from tests.executors.runners import FakeRunner
 from tests.executors.shapes import SMALL
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llmsim.config import load_runs
 from llmsim.exports import token_gaps_s
-from llmsim.results import Result
-from llmsim.simulation import simulate
+from llmsim.runs.results import Result
+from llmsim.runs.simulation import simulate
+from llmsim.spec.run_spec import load_runs
 from llmsim.units import SECOND
 
 UNIFORM = {"kind": "uniform", "low": 20, "high": 900}

@@ -12,7 +12,7 @@ import pytest
 from llmsim.errors import ConfigError
 from llmsim.exports import Window, chrome_trace
 from llmsim.exports.phases import phases
-from llmsim.results import Result
+from llmsim.runs.results import Result
 from tests.exports.runs import made, measured, small, with_one_rejected
 from tests.exports.trace_format import Event, read
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmsim.core.request import NEVER
 from llmsim.metrics.service import GroupStays, Stay, presence_of, service_report
 from llmsim.metrics.usage import Presence, Span, Usage, busiest, busy_shares, mean_busy, worked_more
-from llmsim.request import NEVER
 
 SECOND = 10**9
 

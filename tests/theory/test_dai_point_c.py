@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmsim import registry
-from llmsim.costs.strata import Tiled
-from llmsim.request import NEVER, Request
+from llmsim.core.request import NEVER, Request
+from llmsim.costs.stratified import Tiled
 from llmsim.schedulers.orca import Orca
+from llmsim.spec import registry
 from llmsim.testing import check_scheduler
 from llmsim.theory import dai_capacity
-from tests.core.build import serve
+from tests.engine.build import serve
 
 POLICIES = Path(__file__).parents[2] / "experiments" / "dai_policies.py"
 COST = Tiled(constant=11.28e-3, tile_tokens=128, per_tile=35.47e-3)

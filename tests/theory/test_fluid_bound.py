@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsim.config import load_runs
 from llmsim.costs.calibration import load_calibration, read_calibration
 from llmsim.errors import ConfigError
-from llmsim.fluid import Node, fluid_capacity, fluid_capacity_of
-from llmsim.simulation import simulate
+from llmsim.runs.simulation import simulate
+from llmsim.spec.run_spec import load_runs
+from llmsim.theory.fluid import Node, fluid_capacity, fluid_capacity_of
 from llmsim.traces.workload import Workload, build_workload
 
 SHIPPED = ("rtx-6000-ada/mistral-7b", "a100/llama-3-8b", "h100/llama-3.1-8b", "rtx-pro-6000/llama-3.1-8b")

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 from llmsim.costs.calibration import list_calibrations, load_calibration
-from llmsim.fluid import fluid_capacity
-from llmsim.fluid_tables import floor_of, lower_hull
+from llmsim.theory.fluid import fluid_capacity
+from llmsim.theory.fluid_tables import floor_of, lower_hull
 
 TABULATED = [name for name in list_calibrations() if load_calibration(name).batch_time.form == "tabulated"]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from llmsim.core.request import Request
 from llmsim.costs.linear import Linear
 from llmsim.errors import ConfigError
-from llmsim.request import Request
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.sarathi import Sarathi
 from llmsim.theory import dai_capacity, m_d_1_wait, m_g_1_wait, m_m_1_wait, rad_token_rate
-from tests.core.build import serve, workload
+from tests.engine.build import serve, workload
 
 SERVICE_S = 0.01
 PER_TOKEN_S = 1e-5

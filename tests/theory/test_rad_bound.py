@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmsim.costs.strata import Tiled
-from llmsim.request import Request
+from llmsim.core.request import Request
+from llmsim.costs.stratified import Tiled
 from llmsim.routers.random import RandomRouter
 from llmsim.schedulers.rad import Rad
 from llmsim.theory import rad_token_rate
-from tests.core.build import serve
+from tests.engine.build import serve
 
 TILE = 128
 COST = Tiled(tile_tokens=TILE, per_tile=4e-3, per_token=5e-6)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmsim.config import load_runs
 from llmsim.errors import ConfigError, TraceError
+from llmsim.spec.run_spec import load_runs
 from llmsim.traces.arrivals import ArrivalsSpec
 from llmsim.traces.export import workload_table, write_trace
 from llmsim.traces.readers import read_trace

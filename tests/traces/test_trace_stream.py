@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llmsim.core.request import SloClass
 from llmsim.errors import ConfigError, LlmsimError, TraceError
-from llmsim.request import SloClass
 from llmsim.traces import twinfile
 from llmsim.traces.rawblocks import RawBlocks
 from llmsim.traces.rawtable import parse_file

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmsim.core.request import NO_SLO, Request, SloClass
 from llmsim.errors import ConfigError, TraceError
-from llmsim.request import NO_SLO, Request, SloClass
 from llmsim.traces import twinfile
 from llmsim.traces.schema import Trace
 from llmsim.traces.twins import make_twin

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from llmsim.cli import app
 from llmsim.errors import ConfigError
-from llmsim.plots.against import busy_over_time, error_points, pace_points
-from llmsim.results import Result
-from llmsim.simulation import simulate
+from llmsim.reports.plots.against import busy_over_time, error_points, pace_points
+from llmsim.runs.results import Result
+from llmsim.runs.simulation import simulate
 from llmsim.validation.against import check_finished, compare_against
 from llmsim.validation.against_text import against_text
 from llmsim.validation.measured_run import measured_run

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmsim.batch import Work
+from llmsim.core.batch import Work
 from llmsim.costs.linear import Linear
 from llmsim.errors import ConfigError
-from llmsim.simulation import simulate
+from llmsim.runs.simulation import simulate
 from llmsim.validation.compare import compare
 from llmsim.validation.decompose import CAUSES, first_difference, request_parts
 from llmsim.validation.speed import PacedExecutor, as_probed, constant, simulate_at

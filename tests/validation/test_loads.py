@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from llmsim.config import load_runs
 from llmsim.errors import ConfigError
-from llmsim.simulation import simulate
+from llmsim.runs.simulation import simulate
+from llmsim.spec.run_spec import load_runs
 from llmsim.traces.arrivals import ArrivalsSpec
 from llmsim.traces.workload import build_workload
 from llmsim.validation.loads import at_load, default_workload, requests_for, saturated_rate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llmsim.plots.validation import iteration_points, request_points, speed_over_time
-from llmsim.validation_report import write_validation_report
+from llmsim.reports.plots.validation import iteration_points, request_points, speed_over_time
+from llmsim.reports.validation_report import write_validation_report
 from tests.validation.worlds import comparison
 
 

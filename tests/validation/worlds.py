@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from llmsim.config import EngineSpec, RunSpec
+from llmsim.core.kvcache import KVCache
 from llmsim.costs.calibration import load_calibration
 from llmsim.executors.base import Executor
-from llmsim.kvcache import KVCache
-from llmsim.simulation import simulate
+from llmsim.runs.simulation import simulate
+from llmsim.spec.run_spec import EngineSpec, RunSpec
 from llmsim.traces.arrivals import ArrivalsSpec
 from llmsim.traces.lengths import DistributionSpec, LengthsSpec
 from llmsim.traces.spec import WorkloadSpec
@@ -53,7 +53,7 @@ class World(Executor):
 
 def calibration():
     """The calibration as the run sees it, with the run's host overhead."""
-    from llmsim.kinds import Kind
+    from llmsim.runs.replica_groups import Kind
 
     return Kind.of(1, CALIBRATION, run_spec().engine, "sarathi").calibration
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from llmsim.costs.models import ModelConfig
     from llmsim.executors.step import Step
-    from llmsim.models import ModelConfig
 
 
 class AttentionBackend(ABC):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from llmsim.costs.models import ModelConfig
     from llmsim.executors.step import Step
-    from llmsim.models import ModelConfig
 
 LAYOUT = "NHD"
 WORKSPACE_BYTES = 256 * 2**20

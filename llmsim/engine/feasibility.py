@@ -1,0 +1,93 @@
+"""Requests that a replica could never finish, or that come when nobody is left, found before a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsim.errors import CapacityError, StalledError
+from llmsim.units import to_seconds
+
+if TYPE_CHECKING:
+    from llmsim.core.request import SloClass
+    from llmsim.engine.pools import Pools
+    from llmsim.engine.replica import Replica
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+def limits(replica: Replica) -> tuple[object, ...]:
+    """What `refuse_hopeless` goes by: of hundreds of equal replicas one is asked."""
+    kv, scheduler = replica.kv, replica.scheduler
+    sizes = scheduler.longest_sequence, scheduler.max_model_len, kv.num_blocks, kv.block_size
+    return type(scheduler), scheduler.paged, *sizes
+
+
+def refuse_hopeless(prompts: Ints, outputs: Ints, theirs: Mask, replica: Replica, first_id: int = 0) -> None:
+    """Raise CapacityError for a request that could not finish even alone in this replica's cache.
+
+    It must fit with its whole output and what the policy keeps free (Scheduler.longest_sequence). Prompt and output
+    tokens, and whether the replica may get it, shapes (requests,), of requests with ids from `first_id` on.
+    """
+    kv, scheduler = replica.kv, replica.scheduler
+    if not scheduler.paged:
+        needed, offered = kv.blocks_for(scheduler.max_model_len), kv.num_blocks
+        if needed > offered:
+            raise CapacityError(
+                f"{type(scheduler).__name__} reserves max_model_len={scheduler.max_model_len} tokens a request, "
+                f"{needed} KV blocks, but the cache has {offered}; lower engine.max_model_len or raise num_blocks"
+            )
+        return
+    limit = scheduler.longest_sequence
+    # Longer prompts than the model takes are refused when they arrive (Replica.submit).
+    hopeless = theirs & (prompts <= scheduler.max_model_len) & (prompts + outputs > limit)
+    if hopeless.any():
+        at = int(np.argmax(hopeless))
+        raise CapacityError(
+            f"request {first_id + at} grows to {prompts[at] + outputs[at]} tokens "
+            f"(prompt {prompts[at]}, output {outputs[at]}) but {kv.num_blocks} KV blocks of "
+            f"{kv.block_size} serve {limit} at most; raise engine.num_blocks, or drop or clip long requests "
+            "(workload.on_long)"
+        )
+
+
+class Latecomers:
+    """Who arrives when their pool has nobody in service and nobody to come; None: there are no pools."""
+
+    def __init__(self, pools: Pools | None) -> None:
+        self._pools = pools
+        self._found: dict[str, tuple[int, int, int]] = {}
+        """By model: how many, and id and arrival (ns) of the first."""
+
+    def look(self, arrival_ns: Ints, asked: Sequence[SloClass], which: Ints, first_id: int = 0) -> None:
+        """Further requests, with ids from `first_id` on: arrivals, and which of the classes `asked` each belongs to,
+        shapes (requests,)."""
+        if self._pools is None:
+            return
+        for pool, closes_ns in zip(self._pools.pools, self._pools.closes_ns(), strict=True):
+            late = arrival_ns >= closes_ns
+            if late.any():
+                late &= self._pools.theirs(pool, asked, which)
+            if late.any():
+                at = int(np.argmax(late))
+                count, first, arrival = self._found.get(pool.model, (0, first_id + at, int(arrival_ns[at])))
+                self._found[pool.model] = count + int(late.sum()), first, arrival
+
+    def refuse(self) -> None:
+        """Raise StalledError if there is one, for the first model of the cluster that has one."""
+        for pool in self._pools.pools if self._pools is not None else ():
+            if pool.model in self._found:
+                raise unserved(pool.model, *self._found[pool.model])
+
+
+def unserved(model: str, count: int, first_id: int, arrival_ns: int) -> StalledError:
+    """The error for requests that nobody will ever serve: how many, id and arrival (ns) of the first."""
+    return StalledError(
+        f"{count} requests for {model} can never be served; the first is id {first_id}, which arrives at "
+        f"{to_seconds(arrival_ns):.3f} s: by the schedules of cluster.groups no replica is in service then or later; "
+        "keep one, add a later step, or give a horizon_s"
+    )

@@ -1,0 +1,101 @@
+"""Stream: hands a cluster its requests one by one, and files those that are done away, a window at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from llmsim.metrics import metrics_on
+from llmsim.metrics.timeline import ints
+from llmsim.runs.setup import names_models
+from llmsim.runs.streaming.windows import Windows
+from llmsim.units import to_ns
+
+if TYPE_CHECKING:
+    from llmsim.core.request import Request
+    from llmsim.engine.cluster import Cluster
+    from llmsim.metrics import Tally
+    from llmsim.runs.setup import Prepared, Ranges
+    from llmsim.runs.streaming.files import TableFiles
+    from llmsim.traces.stream import WorkloadStream
+
+FILE_AT = 1 << 16
+"""A window is filed when so many requests are done ..."""
+FILE_ITERATIONS = 1 << 19
+"""... or so many iterations logged (70 MiB as rows): windows cost something for every replica, waiting costs memory."""
+LOOK_EVERY = 256
+"""Requests sent between two looks at whether a window is due."""
+
+
+class Stream:
+    """A workload on its way through a cluster into `tally`, `ranges` and, if there are any, `files`."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        cluster: Cluster,
+        workload: WorkloadStream,
+        tally: Tally,
+        ranges: Ranges,
+        files: TableFiles | None,
+    ) -> None:
+        self._prepared, self._cluster, self._workload = prepared, cluster, workload
+        self._tally, self._ranges, self._files = tally, ranges, files
+        self._windows = Windows(cluster, models=names_models(workload.slo_classes))
+        self._done: list[Request] = []
+        self._filed = 0
+        self._horizon_ns = to_ns(prepared.spec.horizon_s or 0)
+        self._late: list[pd.DataFrame] = []  # iterations that end past the horizon: whether they count is not known yet
+
+    def requests(self) -> Iterator[Request]:
+        """The workload's requests in order of arrival, ids 0, 1, ..."""
+        first_id = 0
+        for block in self._workload.blocks():
+            requests = block.requests(first_id)
+            for at in range(0, len(requests), LOOK_EVERY):
+                yield from requests[at : at + LOOK_EVERY]
+                if self._due():
+                    self._file(self._cluster.in_flight.values())
+            first_id += len(block)
+
+    def _due(self) -> bool:
+        if len(self._done) >= FILE_AT:
+            return True
+        logged = sum(replica.recorder.iterations for replica in self._cluster.replicas)
+        return logged - self._filed >= FILE_ITERATIONS
+
+    def done(self, request: Request) -> None:
+        """This one was answered or rejected."""
+        self._done.append(request)
+
+    def end(self) -> None:
+        """The run is over: file what is left, requests that were cut off as unfinished."""
+        self._done += self._cluster.in_flight.values()
+        self._file(())
+        self._tally.end(self._tally.run_end_ns(self._horizon_ns))
+        for iterations in self._late:
+            self._tally.add_iterations(iterations)
+
+    def _file(self, in_flight: Iterable[Request]) -> None:
+        window = self._windows.take(self._done, in_flight)
+        self._done = []
+        self._tally.add_requests(window.requests, window.timeline)
+        iterations = window.iterations
+        self._filed += len(iterations)
+        self._ranges.add(iterations)
+        if self._horizon_ns:
+            late = ints(iterations, "end_ns") > self._horizon_ns
+            if late.any():
+                self._late.append(iterations[late])
+                iterations = iterations[~late]
+        self._tally.add_iterations(iterations)
+        if self._files is not None:
+            prepared = self._prepared
+            latencies = metrics_on(
+                window.requests, window.timeline, definitions=prepared.definitions, slo=prepared.slo
+            ).drop(columns="id")
+            self._files.write("requests", pd.concat([window.requests, latencies], axis="columns"))
+            self._files.write("iterations", window.iterations)
+            self._files.write("token_ranges", window.token_ranges)
