@@ -38,7 +38,7 @@ from llmsim.studies.experiment import (
     with_bands,
     write_csv,
 )
-from llmsim.sweep.parallel import sweep, workers
+from llmsim.sweep import sweep, workers
 
 NAME = "02_slai_headline"
 given = options("SLAI against Sarathi-Serve: capacity and median TTFT")

@@ -27,7 +27,7 @@ from llmsim import simulate
 from llmsim.reports import plots
 from llmsim.spec.run_spec import load_runs, put
 from llmsim.studies.experiment import Published, finish, options, progress_bar, run_of, size, write_csv
-from llmsim.sweep.parallel import sweep, workers
+from llmsim.sweep import sweep, workers
 from llmsim.traces.workload import build_workload
 
 NAME = "03_niyama"

@@ -19,7 +19,7 @@ from llmsim.reports import plots
 from llmsim.spec.run_spec import load_runs, put
 from llmsim.studies.capacity import Plan, find_capacity, osdi_criterion
 from llmsim.studies.experiment import Published, finish, interval, options, run_of, size, write_csv
-from llmsim.sweep.parallel import sweep, workers
+from llmsim.sweep import sweep, workers
 
 NAME = "04_sarathi_capacity"
 given = options("Sarathi-Serve against vLLM and Orca")

@@ -21,7 +21,7 @@ import plotly.graph_objects as go
 
 from llmsim.reports import plots
 from llmsim.studies.experiment import Published, finish, options, progress_bar, run_of, size, write_csv
-from llmsim.sweep.parallel import sweep, workers
+from llmsim.sweep import sweep, workers
 
 NAME = "05_benchmark_suite"
 options("the LLM Scheduler Benchmark Suite")

@@ -29,7 +29,7 @@ from llmsim.studies.experiment import (
     with_bands,
     write_csv,
 )
-from llmsim.sweep.parallel import sweep, workers
+from llmsim.sweep import sweep, workers
 from llmsim.testing import check_scheduler
 from llmsim.units import SECOND
 

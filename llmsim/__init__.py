@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from llmsim.errors import LlmsimError
     from llmsim.executors.base import Executor
     from llmsim.reports.run_report import write_report
-    from llmsim.routers.base import ReplicaView, Router
+    from llmsim.routers.base import Router
+    from llmsim.routers.view import ReplicaView
     from llmsim.runs.results import Result
     from llmsim.runs.simulation import compare, simulate
     from llmsim.runs.streaming import simulate_stream
@@ -47,7 +48,7 @@ _HOME = {
     "KVCache": "core.kvcache",
     "LlmsimError": "errors",
     "Observer": "engine.recorder",
-    "ReplicaView": "routers.base",
+    "ReplicaView": "routers.view",
     "Request": "core.request",
     "Result": "runs.results",
     "Router": "routers.base",

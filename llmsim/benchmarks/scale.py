@@ -16,7 +16,7 @@ from multiprocessing.context import SpawnContext
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from llmsim.benchmarks.__main__ import Workload, capacity, simpy_timeouts_per_s, spec_of
+from llmsim.benchmarks.workloads import Workload, capacity, simpy_timeouts_per_s, spec_of
 from llmsim.runs.streaming import simulate_stream
 from llmsim.spec.run_spec import ClusterSpec
 from llmsim.traces.spec import ClassSpec

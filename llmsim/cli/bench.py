@@ -194,7 +194,7 @@ def _show(result: Result, spec: BenchSpec, out: Path | None, as_json: bool) -> N
     from llmsim.cli.console import warn
     from llmsim.client.files import requests_csv, vllm_record
     from llmsim.client.text import client_text
-    from llmsim.runs.results import to_json
+    from llmsim.runs.headline import to_json
     from llmsim.runs.text import comparison
 
     if as_json:

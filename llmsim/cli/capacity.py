@@ -141,6 +141,6 @@ def _bar() -> Iterator[Progress]:
 
 
 def _show(report: Report, as_json: bool) -> None:
-    from llmsim.runs.results import to_json
+    from llmsim.runs.headline import to_json
 
     print(to_json(report.as_dict()) if as_json else report.text(), end="" if as_json else "\n")

@@ -31,7 +31,7 @@ def report(
 def _check(folder: Path) -> None:
     """Raise ConfigError, with what to write instead, if `folder` holds run directories or is none."""
     from llmsim.errors import ConfigError
-    from llmsim.runs.results import META
+    from llmsim.runs.headline import META
 
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"

@@ -15,7 +15,8 @@ import typer
 from llmsim.cli.trace import Format, Map, column_map
 
 if TYPE_CHECKING:
-    from llmsim.runs.results import Headline, Result
+    from llmsim.runs.headline import Headline
+    from llmsim.runs.results import Result
     from llmsim.runs.streaming import StreamedResult
     from llmsim.spec.run_spec import RunSpec
 
@@ -159,7 +160,7 @@ def _bars() -> Iterator[Callable[[RunSpec], Callable[[int, int], None]]]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from llmsim.cli.console import stderr
-    from llmsim.runs.setup import scheduler_label
+    from llmsim.runs.labels import scheduler_label
 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as bar:
@@ -192,7 +193,7 @@ def _run_all(runs: list[RunSpec], serve: Serve, out: Path | None, as_json: bool)
 def _interrupted(runs: list[RunSpec], results: list[Headline], folders: list[Path], as_json: bool) -> None:
     """Show what was done, and say what was not."""
     from llmsim.cli.console import warn
-    from llmsim.runs.setup import scheduler_label
+    from llmsim.runs.labels import scheduler_label
 
     if results:
         _show(results, folders, as_json)
@@ -234,7 +235,7 @@ def _show(results: Sequence[Headline], directories: list[Path], as_json: bool) -
 def _warn(results: Sequence[Headline]) -> None:
     """What a reader must know, on stderr: each run's own lines, then those of all, and who left their calibration."""
     from llmsim.cli.console import warn
-    from llmsim.runs.results import beyond_calibration
+    from llmsim.runs.headline import beyond_calibration
 
     own = [[line for line in r.warnings() if line != beyond_calibration([r])] for r in results]
     shared = [line for line in own[0] if len(own) > 1 and all(line in lines for lines in own)]

@@ -8,13 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from llmsim.spec.cluster_spec import GroupSpec, StepSpec
 from llmsim.units import to_ns
 
 
+class Step(Protocol):
+    """A step of a schedule: from `at_s` seconds on there are to be `replicas` (spec.cluster_spec.StepSpec).
+
+    Those that it adds are up after `startup_lag_s` seconds (None: the engine's).
+    """
+
+    @property
+    def at_s(self) -> float: ...
+    @property
+    def replicas(self) -> int: ...
+    @property
+    def startup_lag_s(self) -> float | None: ...
+
+
 @dataclass(frozen=True, slots=True)
-class Life:
+class Lifetime:
     """A replica of the run, times int ns: added, its engine up (`ready_ns`), taken out of service (None: never).
 
     A replica that is there from the start gets requests at once, and they wait for the engine, as without a schedule.
@@ -36,12 +50,7 @@ class Life:
         return self.removed_ns is None or self.removed_ns > self.serves_from_ns
 
 
-def lives(group: GroupSpec, startup_ns: int) -> tuple[Life, ...]:
-    """Of a group's replicas in order of addition; their engines are up `startup_ns` after it, or as a step says."""
-    return lives_of(group.replicas, group.schedule or (), startup_ns)
-
-
-def lives_of(replicas: int, schedule: Sequence[StepSpec], startup_ns: int = 0) -> tuple[Life, ...]:
+def lifetimes_of(replicas: int, schedule: Sequence[Step], startup_ns: int = 0) -> tuple[Lifetime, ...]:
     """One life a replica: `replicas` from the start, then as many as each step says."""
     added = [(0, startup_ns)] * replicas
     removed: list[int | None] = [None] * replicas
@@ -55,4 +64,4 @@ def lives_of(replicas: int, schedule: Sequence[StepSpec], startup_ns: int = 0) -
             there.append(len(added))
             added.append((at, up))
             removed.append(None)
-    return tuple(Life(since, up, until) for (since, up), until in zip(added, removed, strict=True))
+    return tuple(Lifetime(since, up, until) for (since, up), until in zip(added, removed, strict=True))

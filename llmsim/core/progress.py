@@ -4,12 +4,45 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from llmsim.executors.simulated import Ramp
+from llmsim.core.ramp import Ramp
 
 if TYPE_CHECKING:
-    from llmsim.engine.replica import Replica
+    from llmsim.core.batch import Batch
+    from llmsim.core.clock import Clock
+    from llmsim.core.kvcache import KVCache
+
+
+class Queues(Protocol):
+    """How many requests a scheduler has: queued without KV, and resident with it."""
+
+    @property
+    def queued(self) -> int: ...
+    @property
+    def resident(self) -> int: ...
+
+
+class ReplicaState(Protocol):
+    """What is looked at of a replica (engine.replica.Replica, where each is described), at its last commit."""
+
+    index: int
+    changed: set[int]
+
+    @property
+    def env(self) -> Clock: ...
+    @property
+    def kv(self) -> KVCache: ...
+    @property
+    def scheduler(self) -> Queues: ...
+    @property
+    def outstanding(self) -> int: ...
+    @property
+    def prefill_left(self) -> int: ...
+    @property
+    def generated(self) -> int: ...
+    @property
+    def flight(self) -> tuple[Batch, Sequence[int]] | None: ...
 
 
 class Progress(NamedTuple):
@@ -25,7 +58,7 @@ class Progress(NamedTuple):
     generated_tokens: int
 
 
-def progress(replica: Replica, now: int) -> Progress:
+def progress(replica: ReplicaState, now: int) -> Progress:
     """The counters as a step-by-step run would show them to somebody who looks at `now` (int ns).
 
     A run of several iterations is committed as a whole when it ends; until then what its iterations have done

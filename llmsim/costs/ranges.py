@@ -6,6 +6,7 @@ checked at once, a column at a time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from llmsim.costs.box import Box
+    from llmsim.costs.records import Calibration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,3 +155,35 @@ def _column(iterations: pd.DataFrame, quantity: str) -> NDArray[np.int64]:
     for name in names:
         total += iterations[name].to_numpy(dtype=np.int64)
     return total
+
+
+class ClusterRanges:
+    """Iterations of a cluster against the boxes of its calibrations, given that of each replica."""
+
+    def __init__(self, of_replica: Sequence[Calibration]) -> None:
+        self._calibrations = {calibration.name: calibration for calibration in reversed(of_replica)}
+        names = list(dict.fromkeys(calibration.name for calibration in of_replica))
+        self._tallies = {name: RangeTally(self._calibrations[name].box) for name in names}
+        self._which = np.array([names.index(calibration.name) for calibration in of_replica])
+
+    def add(self, iterations: pd.DataFrame) -> None:
+        """Further rows of the iteration table, sorted by replica and iteration."""
+        if len(self._tallies) == 1:
+            next(iter(self._tallies.values())).add(iterations)
+            return
+        which = self._which[iterations["replica"].to_numpy()]
+        for at, tally in enumerate(self._tallies.values()):
+            tally.add(iterations[which == at])
+
+    def reports(self) -> list[dict[str, Any]]:
+        """One for each calibration: how much of the run lay outside what it was measured on: counts, shares, worst."""
+        return [
+            {
+                "name": name,
+                "iterations_outside_box": tally.outside,
+                "share_outside_box": round(tally.outside / tally.iterations, 6) if tally.iterations else 0.0,
+                "violations": [violation.as_dict() for violation in tally.violations()],
+                "unbounded": list(tally.box.unbounded),
+            }
+            for name, tally in self._tallies.items()
+        ]

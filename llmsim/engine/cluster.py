@@ -14,10 +14,10 @@ from simpy.events import NORMAL, Event
 
 from llmsim.core.clock import Clock, Tick
 from llmsim.engine.async_replica import AsyncReplica
-from llmsim.engine.feasibility import Latecomers, limits, refuse_hopeless
+from llmsim.engine.feasibility import LateArrivals, limits, refuse_infeasible
 from llmsim.engine.replica import Replica
 from llmsim.errors import StalledError
-from llmsim.routers.base import ReplicaView
+from llmsim.routers.view import ReplicaView
 from llmsim.units import to_seconds
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Cluster:
     ) -> None:
         """Serve `requests` (sorted by arrival) to the end, or until `horizon_ns`.
 
-        A sequence is held against `refuse_hopeless` first. An iterator is drawn from as requests are sent; say how
+        A sequence is held against `refuse_infeasible` first. An iterator is drawn from as requests are sent; say how
         many it has (`total`) and check them yourself. `on_done` is called for each request once it is answered or
         rejected.
 
@@ -121,7 +121,7 @@ class Cluster:
         """
         if isinstance(requests, Sequence):
             total = len(requests)
-            self.refuse_hopeless(requests, open_end=max_concurrency is None and horizon_ns is None)
+            self.refuse_infeasible(requests, open_end=max_concurrency is None and horizon_ns is None)
         assert total is not None, "say how many requests an iterator has"
         self._total, self._progress, self._on_done = total, progress, on_done
         if self.pools is not None:
@@ -145,7 +145,7 @@ class Cluster:
         if horizon_ns is None:
             self._refuse_leftovers()
 
-    def refuse_hopeless(self, requests: Sequence[Request], *, open_end: bool = False) -> None:
+    def refuse_infeasible(self, requests: Sequence[Request], *, open_end: bool = False) -> None:
         """Raise CapacityError for a request that could not finish even alone in a cache that it may be sent to.
 
         With `open_end` (they arrive when they say, and there is no horizon) raise StalledError for those that arrive
@@ -156,21 +156,21 @@ class Cluster:
         asked = {id(r.slo): r.slo for r in requests}
         place = {key: at for at, key in enumerate(asked)}
         which = np.array([place[id(r.slo)] for r in requests], dtype=np.int64)
-        self.refuse_hopeless_lengths(prompts, outputs, list(asked.values()), which)
+        self.refuse_infeasible_lengths(prompts, outputs, list(asked.values()), which)
         if open_end:
-            latecomers = Latecomers(self.pools)
+            late_arrivals = LateArrivals(self.pools)
             arrivals = np.array([r.arrival_ns for r in requests], dtype=np.int64)
-            latecomers.look(arrivals, list(asked.values()), which)
-            latecomers.refuse()
+            late_arrivals.look(arrivals, list(asked.values()), which)
+            late_arrivals.refuse()
 
-    def refuse_hopeless_lengths(
+    def refuse_infeasible_lengths(
         self, prompts: Ints, outputs: Ints, asked: Sequence[SloClass], which: Ints, first_id: int = 0
     ) -> None:
         """The same of requests with ids from `first_id` on: prompt and output tokens, and which of the classes `asked`
         each belongs to, shapes (requests,)."""
         for replicas, theirs in self._audiences(asked, which):
             for replica in {limits(replica): replica for replica in replicas}.values():
-                refuse_hopeless(prompts, outputs, theirs, replica, first_id)
+                refuse_infeasible(prompts, outputs, theirs, replica, first_id)
 
     def _arrivals(self, requests: Iterable[Request]) -> Generator[Event, None, None]:
         env = self.env

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsim.errors import CapacityError, StalledError
-from llmsim.units import to_seconds
+from llmsim.engine.pools import unserved
+from llmsim.errors import CapacityError
 
 if TYPE_CHECKING:
     from llmsim.core.request import SloClass
@@ -21,13 +21,13 @@ Mask = NDArray[np.bool_]
 
 
 def limits(replica: Replica) -> tuple[object, ...]:
-    """What `refuse_hopeless` goes by: of hundreds of equal replicas one is asked."""
+    """What `refuse_infeasible` goes by: of hundreds of equal replicas one is asked."""
     kv, scheduler = replica.kv, replica.scheduler
     sizes = scheduler.longest_sequence, scheduler.max_model_len, kv.num_blocks, kv.block_size
     return type(scheduler), scheduler.paged, *sizes
 
 
-def refuse_hopeless(prompts: Ints, outputs: Ints, theirs: Mask, replica: Replica, first_id: int = 0) -> None:
+def refuse_infeasible(prompts: Ints, outputs: Ints, theirs: Mask, replica: Replica, first_id: int = 0) -> None:
     """Raise CapacityError for a request that could not finish even alone in this replica's cache.
 
     It must fit with its whole output and what the policy keeps free (Scheduler.longest_sequence). Prompt and output
@@ -44,9 +44,9 @@ def refuse_hopeless(prompts: Ints, outputs: Ints, theirs: Mask, replica: Replica
         return
     limit = scheduler.longest_sequence
     # Longer prompts than the model takes are refused when they arrive (Replica.submit).
-    hopeless = theirs & (prompts <= scheduler.max_model_len) & (prompts + outputs > limit)
-    if hopeless.any():
-        at = int(np.argmax(hopeless))
+    infeasible = theirs & (prompts <= scheduler.max_model_len) & (prompts + outputs > limit)
+    if infeasible.any():
+        at = int(np.argmax(infeasible))
         raise CapacityError(
             f"request {first_id + at} grows to {prompts[at] + outputs[at]} tokens "
             f"(prompt {prompts[at]}, output {outputs[at]}) but {kv.num_blocks} KV blocks of "
@@ -55,7 +55,7 @@ def refuse_hopeless(prompts: Ints, outputs: Ints, theirs: Mask, replica: Replica
         )
 
 
-class Latecomers:
+class LateArrivals:
     """Who arrives when their pool has nobody in service and nobody to come; None: there are no pools."""
 
     def __init__(self, pools: Pools | None) -> None:
@@ -82,12 +82,3 @@ class Latecomers:
         for pool in self._pools.pools if self._pools is not None else ():
             if pool.model in self._found:
                 raise unserved(pool.model, *self._found[pool.model])
-
-
-def unserved(model: str, count: int, first_id: int, arrival_ns: int) -> StalledError:
-    """The error for requests that nobody will ever serve: how many, id and arrival (ns) of the first."""
-    return StalledError(
-        f"{count} requests for {model} can never be served; the first is id {first_id}, which arrives at "
-        f"{to_seconds(arrival_ns):.3f} s: by the schedules of cluster.groups no replica is in service then or later; "
-        "keep one, add a later step, or give a horizon_s"
-    )

@@ -1,8 +1,8 @@
 """Pools: the replicas of one model each, behind a router of their own; who of them is in service, and when.
 
 A request goes to the pool of the model that it asks for. Replicas come and go at times that are known before the run
-begins (`elastic.Life`): one that is added gets requests from when its engine is up; one that is removed gets no more,
-answers what it has, and leaves. What arrives while a pool has nobody in service waits at the front end, in order.
+begins (`lifetimes.Lifetime`): one that is added gets requests from when its engine is up; one that is removed gets no
+more, answers what it has, and leaves. What arrives while a pool has nobody in service waits at the front end, in order.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsim.core.request import NEVER
-from llmsim.engine.feasibility import unserved
+from llmsim.errors import StalledError
+from llmsim.units import to_seconds
 
 if TYPE_CHECKING:
     from simpy.events import Event
 
     from llmsim.core.clock import Clock
-    from llmsim.core.lifetimes import Life
+    from llmsim.core.lifetimes import Lifetime
     from llmsim.core.request import Request, SloClass
     from llmsim.engine.replica import Replica
-    from llmsim.routers.base import ReplicaView, Router
+    from llmsim.routers.base import Router
+    from llmsim.routers.view import ReplicaView
 
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -82,12 +84,12 @@ class Held(NamedTuple):
 
 
 class Pools:
-    """All pools of a run. `pool_of` and `lives` are by replica, in the order in which the cluster has them."""
+    """All pools of a run. `pool_of` and `lifetimes` are by replica, in the order in which the cluster has them."""
 
-    def __init__(self, pools: Sequence[Pool], pool_of: Sequence[int], lives: Sequence[Life]) -> None:
+    def __init__(self, pools: Sequence[Pool], pool_of: Sequence[int], lifetimes: Sequence[Lifetime]) -> None:
         self.pools = pools
-        self.lives = lives
-        self.left_ns = [NEVER] * len(lives)
+        self.lifetimes = lifetimes
+        self.left_ns = [NEVER] * len(lifetimes)
         """When each replica had left, NEVER for those that are there at the end."""
         self._pool_of = pool_of
         self._named = {pool.model: pool for pool in pools}
@@ -99,7 +101,7 @@ class Pools:
         """Start the run: who is there from the beginning serves, for the others the clock is set."""
         self._env, self._replicas, self._views, self._deliver = env, replicas, views, deliver
         changes: dict[int, tuple[set[int], set[int]]] = {0: (set(), set())}
-        for index, life in enumerate(self.lives):
+        for index, life in enumerate(self.lifetimes):
             if life.serves:
                 changes.setdefault(life.serves_from_ns, (set(), set()))[0].add(index)
             if life.removed_ns is not None:
@@ -118,7 +120,7 @@ class Pools:
 
     def everybody(self) -> list[tuple[Pool, list[int]]]:
         """Each pool with the replicas that are in service at any time."""
-        indices = [i for i, life in enumerate(self.lives) if life.serves]
+        indices = [i for i, life in enumerate(self.lifetimes) if life.serves]
         return [(pool, [i for i in indices if self._pool_of[i] == at]) for at, pool in enumerate(self.pools)]
 
     def theirs(self, pool: Pool, asked: Sequence[SloClass], which: Ints) -> Mask:
@@ -134,7 +136,7 @@ class Pools:
         Whoever arrives before is served, even if nobody is in service then: somebody comes.
         """
         ends = [0] * len(self.pools)
-        for pool, life in zip(self._pool_of, self.lives, strict=True):
+        for pool, life in zip(self._pool_of, self.lifetimes, strict=True):
             if life.serves:
                 ends[pool] = max(ends[pool], FOREVER if life.removed_ns is None else life.removed_ns)
         return ends
@@ -168,7 +170,7 @@ class Pools:
     def refuse_held(self) -> None:
         """Raise StalledError if the run is over and requests wait at the front end for nobody to come.
 
-        Arrivals that are known before the run are refused then (hopeless.Latecomers).
+        Arrivals that are known before the run are refused then (feasibility.LateArrivals).
         """
         for pool in self.pools:
             if pool.held:
@@ -201,3 +203,12 @@ class Pools:
     def _leave(self, index: int) -> None:
         self._draining.discard(index)
         self.left_ns[index] = self._env.now
+
+
+def unserved(model: str, count: int, first_id: int, arrival_ns: int) -> StalledError:
+    """The error for requests that nobody will ever serve: how many, id and arrival (ns) of the first."""
+    return StalledError(
+        f"{count} requests for {model} can never be served; the first is id {first_id}, which arrives at "
+        f"{to_seconds(arrival_ns):.3f} s: by the schedules of cluster.groups no replica is in service then or later; "
+        "keep one, add a later step, or give a horizon_s"
+    )

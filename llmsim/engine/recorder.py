@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsim.executors.simulated import Ramp
+from llmsim.core.ramp import Ramp
 from llmsim.units import FS_PER_NS
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from llmsim.exports.chrome_trace import chrome_trace
 from llmsim.exports.mooncake import mooncake_bytes
 from llmsim.exports.vllm_run import sweep_records, vllm_bench_of
 from llmsim.exports.window import OPEN, Window
-from llmsim.runs.results import CONFIG, MEASURED, META, SUMMARY, TABLES, Result
+from llmsim.runs.headline import CONFIG, META, SUMMARY
+from llmsim.runs.results import MEASURED, TABLES, Result
 from llmsim.traces.files import write_bytes
 
 FORMATS = {

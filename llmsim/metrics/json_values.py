@@ -1,4 +1,4 @@
-"""Values that JSON has numbers for."""
+"""Values of a summary as JSON has them: Python numbers, rounded, and None where there is no number."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ DECIMALS = 9
 """Numbers are rounded to this many decimals: finer than any measurement, coarser than a float sum's noise."""
 
 
-def plain(value: object) -> object:
+def json_value(value: object) -> object:
     """Python numbers rounded to DECIMALS, None for NaN, in the same order. TypeError for what is no plain value."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, bool | str) or value is None:
         return value
     if isinstance(value, int | np.integer):

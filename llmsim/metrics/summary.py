@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from llmsim.metrics.json_values import plain
+from llmsim.metrics.json_values import json_value
 from llmsim.metrics.latency import Definitions
 from llmsim.metrics.load import EVERYTHING
 from llmsim.metrics.samples import RELATIVE_ERROR, Sample
@@ -100,7 +100,7 @@ def summary_of(
         "saturation": verdict.as_dict(),
         "notes": _notes(tally, horizon_s),
     }
-    return {key: plain(value) for key, value in summary.items()}
+    return {key: json_value(value) for key, value in summary.items()}
 
 
 def summarize_measured(
@@ -131,7 +131,7 @@ def summarize_measured(
         "saturation": unseen(closed_loop).as_dict(),
         "notes": _notes(tally, 0),
     }
-    return {key: plain(value) for key, value in summary.items()}
+    return {key: json_value(value) for key, value in summary.items()}
 
 
 def span_of(requests: pd.DataFrame, warmup_ns: int, ended_ns: int, replicas: int) -> Span:

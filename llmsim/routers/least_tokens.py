@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmsim.routers.base import ReplicaView
-from llmsim.routers.board import LoadBoard
 from llmsim.routers.outputs import ExpectsOutputs
+from llmsim.routers.view import LoadBoard, ReplicaView
 
 if TYPE_CHECKING:
     from llmsim.core.request import Request

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmsim.errors import ConfigError
-from llmsim.routers.base import ReplicaView
-from llmsim.routers.board import LoadBoard
 from llmsim.routers.outputs import ExpectsOutputs
 from llmsim.routers.prices import TokenPrices
+from llmsim.routers.view import LoadBoard, ReplicaView
 
 if TYPE_CHECKING:
     from llmsim.core.request import Request

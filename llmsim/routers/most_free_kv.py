@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmsim.routers.base import ReplicaView, Router
-from llmsim.routers.board import LoadBoard
+from llmsim.routers.base import Router
+from llmsim.routers.view import LoadBoard, ReplicaView
 
 if TYPE_CHECKING:
     from llmsim.core.request import Request

@@ -13,7 +13,7 @@ from llmsim.routers.base import Router
 
 if TYPE_CHECKING:
     from llmsim.core.request import Request
-    from llmsim.routers.board import LoadBoard
+    from llmsim.routers.view import LoadBoard
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from llmsim.core.batch import Work
 
 if TYPE_CHECKING:
-    from llmsim.routers.base import ReplicaView
+    from llmsim.routers.view import ReplicaView
 
 
 class TokenPrices:

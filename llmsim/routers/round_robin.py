@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmsim.routers.base import ReplicaView, Router
+from llmsim.routers.base import Router
+from llmsim.routers.view import ReplicaView
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""Notes of a summary on a cluster that is not what its author may think: steps that never came, replicas in vain."""
+"""Notes of a summary on what its reader may not think of: steps that never came, idle replicas, unchecked prices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from llmsim.units import SECOND, to_ns
 
 if TYPE_CHECKING:
     from llmsim.core.request import SloClass
+    from llmsim.costs.records import Calibration
     from llmsim.spec.cluster_spec import ClusterSpec
 
 
@@ -47,3 +48,14 @@ def idle_models(members: Mapping[str, Sequence[int]], classes: Sequence[SloClass
             idle = f"{len(replicas)} replica{'s' if len(replicas) > 1 else ''} idle"
             lines.append(f"no request asks for {model} ({idle}).{meant} The requests ask for {', '.join(asked)}")
     return lines
+
+
+def unproven(calibrations: Sequence[Calibration]) -> list[str]:
+    """A line if calibrations of an engine were never held against that engine."""
+    names = dict.fromkeys(c.name for c in calibrations if c.engine is not None and c.engine.checked is None)
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: put together from times of single kernels, never held against a server; where two kinds "
+        "of kernel measurements exist they differ by up to 15 % (docs/real-servers.md tells how to check yours)"
+    ]

@@ -1,11 +1,15 @@
-"""How tables are written as Parquet: what is quickest to write of what is small."""
+"""How tables are written as Parquet: at once or part by part, by what is quickest to write of what is small."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 def options(table: pd.DataFrame) -> dict[str, Any]:
@@ -22,3 +26,40 @@ def options(table: pd.DataFrame) -> dict[str, Any]:
         "use_dictionary": text or False,
         "column_encoding": dict.fromkeys(whole, "DELTA_BINARY_PACKED") or None,
     }
+
+
+def _named_strings(schema: pa.Schema) -> pa.Schema:
+    """A column that holds nothing yet may hold text later: only such columns hold None."""
+    fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+class TableFiles:
+    """A context that writes `<folder>/<name>.parquet`, a row group for each part it is given."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def write(self, name: str, part: pd.DataFrame) -> None:
+        """Append a part; all parts of a table have the columns and types of the first."""
+        writer = self._writers.get(name)
+        if writer is None:
+            table = pa.Table.from_pandas(part, preserve_index=False)
+            table = table.cast(_named_strings(table.schema))
+            path = self._folder / f"{name}.parquet"
+            writer = self._writers[name] = pq.ParquetWriter(path, table.schema, **options(part))
+        elif len(part):
+            table = pa.Table.from_pandas(part, schema=writer.schema, preserve_index=False)
+        else:
+            return
+        writer.write_table(table)
+
+    def __enter__(self) -> TableFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers.values():
+            writer.close()

@@ -1,4 +1,4 @@
-"""What the replicas of a run are made of: calibration, engine, policy and life of each kind, ready to be built."""
+"""ReplicaGroup: calibration, engine, policy and lifetimes of equal replicas, put together and ready to be built."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmsim.core.kvcache import KVCache
-from llmsim.core.lifetimes import Life, lives
+from llmsim.core.lifetimes import Lifetime, lifetimes_of
 from llmsim.core.request import NEVER
 from llmsim.costs.calibration import load_calibration
 from llmsim.engine.pools import Pool, Pools
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     from llmsim.schedulers.base import Scheduler
     from llmsim.spec.run_spec import EngineSpec, RunSpec
 
-Machine = Callable[["Kind", "CostModel"], "tuple[Executor, KVCache]"]
-"""What a replica of a kind runs on, given the kind's batch-time model: a device and its KV cache."""
+Machine = Callable[["ReplicaGroup", "CostModel"], "tuple[Executor, KVCache]"]
+"""What a replica of a group runs on, given the group's batch-time model: a device and its KV cache."""
 
 
-def simulated(kind: Kind, cost: CostModel) -> tuple[Executor, KVCache]:
+def simulated(group: ReplicaGroup, cost: CostModel) -> tuple[Executor, KVCache]:
     """The Machine of a simulation: times from the cost model, blocks that are only counted."""
-    return SimulatedExecutor(cost), KVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
+    return SimulatedExecutor(cost), KVCache(group.num_blocks, group.block_size, group.engine.watermark)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ReplicaGroup:
     """Equal replicas, a life each: the engine's numbers once spec and calibration are put together.
 
     `model` is what requests ask for, `gpus` how many cards a replica takes.
     """
 
-    lives: tuple[Life, ...]
+    lifetimes: tuple[Lifetime, ...]
     model: str
     gpus: int
     calibration: Calibration
@@ -59,13 +59,13 @@ class Kind:
     max_model_len: int
 
     @classmethod
-    def of(cls, replicas: int | GroupSpec, calibration: str, engine: EngineSpec, scheduler: Any) -> Kind:
+    def of(cls, replicas: int | GroupSpec, calibration: str, engine: EngineSpec, scheduler: Any) -> ReplicaGroup:
         """Load the calibration; what group and engine leave open is the calibration's."""
         group = GroupSpec(replicas=replicas) if isinstance(replicas, int) else replicas
         loaded = _with_overhead(load_calibration(calibration), engine.host_overhead_s)
         model, gpus = model_and_gpus(loaded.model)
         return cls(
-            lives(group, to_ns(engine.startup_lag_s)),
+            lifetimes_of(group.replicas, group.schedule or (), to_ns(engine.startup_lag_s)),
             group.model or model,
             gpus,
             loaded,
@@ -79,12 +79,12 @@ class Kind:
     @property
     def count(self) -> int:
         """Replicas that are there at any time."""
-        return len(self.lives)
+        return len(self.lifetimes)
 
     def add_to(self, cluster: Cluster, spec: RunSpec, observer: Observer | None, machine: Machine = simulated) -> None:
         """Add the replicas to the cluster, each with a policy of its own, on what `machine` makes."""
         estimates = self.calibration.cost_model()  # for routers, one for all; they need not stay inside the box
-        for life in self.lives:
+        for life in self.lifetimes:
             policy = registry.build("scheduler", with_predictor(self.scheduler))
             if policy is self.scheduler:
                 policy = copy.copy(policy)  # an object was given: replicas do not share it
@@ -117,43 +117,43 @@ class Kind:
         return asked
 
 
-def kinds_of(spec: RunSpec, scheduler: Any = None) -> list[Kind]:
-    """The kinds of a run, in the order of its replicas; `scheduler` (if given) replaces every policy."""
-    groups = spec.cluster.groups
-    if not groups:
-        return [Kind.of(spec.cluster.replicas, spec.calibration, spec.engine, scheduler or spec.scheduler)]
+def groups_of(spec: RunSpec, scheduler: Any = None) -> list[ReplicaGroup]:
+    """The groups of a run, in the order of its replicas; `scheduler` (if given) replaces every policy."""
+    described = spec.cluster.groups
+    if not described:
+        return [ReplicaGroup.of(spec.cluster.replicas, spec.calibration, spec.engine, scheduler or spec.scheduler)]
     return [
-        Kind.of(
+        ReplicaGroup.of(
             group,
             group.calibration or spec.calibration,
             group.engine or spec.engine,
             scheduler or group.scheduler or spec.scheduler,
         )
-        for group in groups
+        for group in described
     ]
 
 
-def limits_of(kinds: Sequence[Kind]) -> dict[str, int]:
+def limits_of(groups: Sequence[ReplicaGroup]) -> dict[str, int]:
     """The longest prompt, in tokens, of each model: any replica of it must be able to take it."""
     limits: dict[str, int] = {}
-    for kind in kinds:
-        limits[kind.model] = min(kind.max_model_len, limits.get(kind.model, kind.max_model_len))
+    for group in groups:
+        limits[group.model] = min(group.max_model_len, limits.get(group.model, group.max_model_len))
     return limits
 
 
-def members_of(kinds: Sequence[Kind]) -> dict[str, list[int]]:
+def members_of(groups: Sequence[ReplicaGroup]) -> dict[str, list[int]]:
     """The replicas of each model, numbered as in the run."""
     members: dict[str, list[int]] = {}
     first = 0
-    for kind in kinds:
-        members.setdefault(kind.model, []).extend(range(first, first + kind.count))
-        first += kind.count
+    for group in groups:
+        members.setdefault(group.model, []).extend(range(first, first + group.count))
+        first += group.count
     return members
 
 
-def pools_of(kinds: Sequence[Kind], router: Any, stream: np.random.SeedSequence) -> Pools:
+def pools_of(groups: Sequence[ReplicaGroup], router: Any, stream: np.random.SeedSequence) -> Pools:
     """A pool a model, each with a router and a random stream of its own; a single one has `stream` itself."""
-    members = members_of(kinds)
+    members = members_of(groups)
     streams = [stream] if len(members) == 1 else stream.spawn(len(members))
     pools = []
     for model, seeds in zip(members, streams, strict=True):
@@ -162,14 +162,14 @@ def pools_of(kinds: Sequence[Kind], router: Any, stream: np.random.SeedSequence)
             built = copy.copy(built)  # an object was given: pools do not share it
         pools.append(Pool(model, built, np.random.default_rng(seeds)))
     pool_of = {index: at for at, indices in enumerate(members.values()) for index in indices}
-    lives = [life for kind in kinds for life in kind.lives]
-    return Pools(pools, [pool_of[index] for index in range(len(lives))], lives)
+    lifetimes = [life for group in groups for life in group.lifetimes]
+    return Pools(pools, [pool_of[index] for index in range(len(lifetimes))], lifetimes)
 
 
-def stays_of(kinds: Sequence[Kind], left_ns: Sequence[int]) -> list[GroupStays]:
-    """When the replicas of each kind were there, given when they had left (NEVER: not in this run)."""
-    groups, first = [], 0
-    for kind in kinds:
+def stays_of(groups: Sequence[ReplicaGroup], left_ns: Sequence[int]) -> list[GroupStays]:
+    """When the replicas of each group were there, given when they had left (NEVER: not in this run)."""
+    report, first = [], 0
+    for group in groups:
         stays = tuple(
             Stay(
                 replica=first + at,
@@ -178,11 +178,11 @@ def stays_of(kinds: Sequence[Kind], left_ns: Sequence[int]) -> list[GroupStays]:
                 removed_ns=NEVER if life.removed_ns is None else life.removed_ns,
                 left_ns=left_ns[first + at],
             )
-            for at, life in enumerate(kind.lives)
+            for at, life in enumerate(group.lifetimes)
         )
-        groups.append(GroupStays(model=kind.model, calibration=kind.calibration.name, gpus=kind.gpus, stays=stays))
-        first += kind.count
-    return groups
+        report.append(GroupStays(model=group.model, calibration=group.calibration.name, gpus=group.gpus, stays=stays))
+        first += group.count
+    return report
 
 
 def model_and_gpus(name: str) -> tuple[str, int]:

@@ -1,32 +1,40 @@
-"""Prepared: a spec with its kinds of replicas and its cluster, and how its summary is put together.
+"""RunSetup: a spec with its groups of replicas and its cluster, and how its summary is put together.
 
 What a run that keeps its tables in memory (simulation.py) and one that streams them (streaming/) have in common.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmsim.costs.ranges import RangeTally
 from llmsim.engine.cluster import Cluster
 from llmsim.metrics import Definitions, Slo, TallyOptions, parse_slo
-from llmsim.metrics.json_values import plain
+from llmsim.metrics.json_values import json_value
 from llmsim.metrics.service import presence_of, service_report
 from llmsim.metrics.summary import PERCENTILES, summary_of
-from llmsim.runs.notes import idle_models, late_steps
-from llmsim.runs.replica_groups import Kind, Machine, kinds_of, limits_of, members_of, pools_of, simulated, stays_of
+from llmsim.runs.labels import policies_label
+from llmsim.runs.notes import idle_models, late_steps, unproven
+from llmsim.runs.replica_groups import (
+    Machine,
+    groups_of,
+    limits_of,
+    members_of,
+    pools_of,
+    simulated,
+    stays_of,
+)
 from llmsim.spec import registry
 from llmsim.traces.served import check_models
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
-    import pandas as pd
 
     from llmsim.core.request import Request, SloClass
-    from llmsim.costs.calibration import Calibration
+    from llmsim.costs.ranges import ClusterRanges
+    from llmsim.costs.records import Calibration
     from llmsim.engine.recorder import Observer
     from llmsim.metrics import Tally
     from llmsim.metrics.quantiles import Ints
@@ -35,15 +43,20 @@ if TYPE_CHECKING:
     from llmsim.traces.workload import Workload
 
 
-class Prepared:
+class RunSetup:
     """`scheduler` (a policy object, or anything that spec.scheduler may be) stands in for every policy of the spec."""
 
     def __init__(self, spec: RunSpec, scheduler: Any = None) -> None:
         self.spec = spec
         self.given = scheduler
-        self.kinds = kinds_of(spec, scheduler)
-        self.limits = limits_of(self.kinds)
+        self.groups = groups_of(spec, scheduler)
+        self.limits = limits_of(self.groups)
         """Tokens that a prompt for each model may have: any replica of it must be able to take it."""
+
+    @property
+    def calibrations(self) -> list[Calibration]:
+        """That of each replica."""
+        return [group.calibration for group in self.groups for _ in range(group.count)]
 
     def cluster(self, observer: Observer | None = None, machine: Machine = simulated) -> Cluster:
         """A cluster as the spec describes it, nothing served yet."""
@@ -53,10 +66,10 @@ class Prepared:
         stream = np.random.SeedSequence(spec.seed, spawn_key=(100,))
         router.bind(spec.cluster.replicas, np.random.default_rng(stream))
         cluster = Cluster(router)
-        for kind in self.kinds:
-            kind.add_to(cluster, spec, observer, machine)
+        for group in self.groups:
+            group.add_to(cluster, spec, observer, machine)
         if spec.cluster.scheduled or len(self.limits) > 1:
-            cluster.pools = pools_of(self.kinds, spec.cluster.router, stream)
+            cluster.pools = pools_of(self.groups, spec.cluster.router, stream)
         return cluster
 
     def check_models(self, classes: Sequence[SloClass], index: Ints) -> None:
@@ -97,34 +110,34 @@ class Prepared:
             definitions=self.definitions,
             slo=self.slo,
             warmup_s=spec.warmup_s,
-            kv_num_blocks=[kind.num_blocks for kind in self.kinds for _ in range(kind.count)],
+            kv_num_blocks=[group.num_blocks for group in self.groups for _ in range(group.count)],
             replicas=spec.cluster.replicas,
             percentiles=PERCENTILES,
             first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
             targets_expected=targets_expected,
-            members=members_of(self.kinds) if models else None,
+            members=members_of(self.groups) if models else None,
         )
 
     def summary(
-        self, tally: Tally, ranges: Ranges, workload: Workload | WorkloadStream, cluster: Cluster
+        self, tally: Tally, ranges: ClusterRanges, workload: Workload | WorkloadStream, cluster: Cluster
     ) -> dict[str, Any]:
         """Name and policy, every metric, who was there when, and how far the calibrations were stretched."""
         spec = self.spec
         summary: dict[str, Any] = {"name": spec.name, "scheduler": self.label, "seed": spec.seed}
         pools = cluster.pools
-        stays = stays_of(self.kinds, pools.left_ns) if pools is not None and spec.cluster.scheduled else []
+        stays = stays_of(self.groups, pools.left_ns) if pools is not None and spec.cluster.scheduled else []
         tally.were_there(presence_of(stays) if stays else None)
-        sizes = {kind.block_size for kind in self.kinds}
+        sizes = {group.block_size for group in self.groups}
         summary |= summary_of(
             tally,
             horizon_s=spec.horizon_s or 0,
-            block_size=self.kinds[0].block_size if len(sizes) == 1 else None,
+            block_size=self.groups[0].block_size if len(sizes) == 1 else None,
             closed_loop=workload.max_concurrency is not None,
         )
         if pools is not None and stays:
             horizon_ns = None if spec.horizon_s is None else to_ns(spec.horizon_s)
             end_ns = tally.run_end_ns(horizon_ns)
-            summary["replicas"] = plain(service_report(stays, end_ns, pools.held(end_ns)))
+            summary["replicas"] = json_value(service_report(stays, end_ns, pools.held(end_ns)))
             summary["notes"] = [*summary["notes"], *late_steps(spec.cluster, end_ns, horizon_ns)]
         summary["requests"] |= {
             "not_sent": len(workload) - tally.counts["sent"],
@@ -132,8 +145,8 @@ class Prepared:
             "clipped": int(workload.description.get("clipped", 0)),
         }
         notes = [
-            *idle_models(members_of(self.kinds), workload.slo_classes),
-            *unproven([kind.calibration for kind in self.kinds]),
+            *idle_models(members_of(self.groups), workload.slo_classes),
+            *unproven(self.calibrations),
         ]
         summary["notes"] = [*summary["notes"], *notes]
         reports = ranges.reports()
@@ -146,65 +159,3 @@ class Prepared:
 def names_models(classes: Sequence[SloClass]) -> bool:
     """Whether requests of these classes ask for a model by name."""
     return any(c.model for c in classes)
-
-
-class Ranges:
-    """Iterations of a cluster against the boxes of its calibrations."""
-
-    def __init__(self, kinds: Sequence[Kind]) -> None:
-        of_replica = [kind.calibration for kind in kinds for _ in range(kind.count)]
-        self._calibrations = {calibration.name: calibration for calibration in reversed(of_replica)}
-        names = list(dict.fromkeys(calibration.name for calibration in of_replica))
-        self._tallies = {name: RangeTally(self._calibrations[name].box) for name in names}
-        self._which = np.array([names.index(calibration.name) for calibration in of_replica])
-
-    def add(self, iterations: pd.DataFrame) -> None:
-        """Further rows of the iteration table, sorted by replica and iteration."""
-        if len(self._tallies) == 1:
-            next(iter(self._tallies.values())).add(iterations)
-            return
-        which = self._which[iterations["replica"].to_numpy()]
-        for at, tally in enumerate(self._tallies.values()):
-            tally.add(iterations[which == at])
-
-    def reports(self) -> list[dict[str, Any]]:
-        """One for each calibration: how much of the run lay outside what it was measured on: counts, shares, worst."""
-        return [
-            {
-                "name": name,
-                "iterations_outside_box": tally.outside,
-                "share_outside_box": round(tally.outside / tally.iterations, 6) if tally.iterations else 0.0,
-                "violations": [violation.as_dict() for violation in tally.violations()],
-                "unbounded": list(tally.box.unbounded),
-            }
-            for name, tally in self._tallies.items()
-        ]
-
-
-def unproven(calibrations: Sequence[Calibration]) -> list[str]:
-    """A line if calibrations of an engine were never held against that engine."""
-    names = dict.fromkeys(c.name for c in calibrations if c.engine is not None and c.engine.checked is None)
-    if not names:
-        return []
-    return [
-        f"{', '.join(names)}: put together from times of single kernels, never held against a server; where two kinds "
-        "of kernel measurements exist they differ by up to 15 % (docs/real-servers.md tells how to check yours)"
-    ]
-
-
-def scheduler_label(scheduler: Any) -> str:
-    """The policy in one line, `name,option=value`; an object by its repr."""
-    if isinstance(scheduler, str):
-        return scheduler
-    if not isinstance(scheduler, Mapping):
-        return repr(scheduler)
-    options = [f"{key}={value}" for key, value in scheduler.items() if key != "name"]
-    return ",".join([str(scheduler["name"]), *options])
-
-
-def policies_label(spec: RunSpec, scheduler: Any = None) -> str:
-    """The policies of a run in one line: the one, or those of its groups in order; `scheduler` replaces them all."""
-    if scheduler is not None or not spec.cluster.groups:
-        return scheduler_label(scheduler or spec.scheduler)
-    each = (scheduler_label(group.scheduler or spec.scheduler) for group in spec.cluster.groups)
-    return " + ".join(dict.fromkeys(each))

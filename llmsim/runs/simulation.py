@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from llmsim.costs.ranges import ClusterRanges
 from llmsim.engine.cluster import Progress
 from llmsim.metrics import EVERYTHING, Tally, Timeline, request_metrics, span_of
 from llmsim.runs.manifest import manifest
 from llmsim.runs.replica_groups import Machine, simulated
 from llmsim.runs.results import Result
-from llmsim.runs.setup import Prepared, Ranges, names_models, policies_label, scheduler_label
+from llmsim.runs.setup import RunSetup, names_models
 from llmsim.runs.tables import first_tokens, iteration_table, request_table, token_range_table
 from llmsim.traces.workload import build_workload
 from llmsim.units import to_ns
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from llmsim.engine.recorder import Observer
     from llmsim.spec.run_spec import RunSpec
     from llmsim.traces.workload import Workload
-
-__all__ = ["Run", "Tables", "compare", "policies_label", "scheduler_label", "simulate"]
-
 
 class Tables(NamedTuple):
     """The three tables of a run; columns in docs/metrics.md."""
@@ -55,17 +53,17 @@ class Run:
         machine: Machine = simulated,
     ) -> None:
         self.spec = spec
-        self._prepared = Prepared(spec, scheduler)
-        self.given, self.kinds = scheduler, self._prepared.kinds
-        self.workload = workload or build_workload(spec.workload, spec.seed, self._prepared.limits)
+        self._setup = RunSetup(spec, scheduler)
+        self.given, self.groups = scheduler, self._setup.groups
+        self.workload = workload or build_workload(spec.workload, spec.seed, self._setup.limits)
         if workload is not None:
-            self._prepared.check_models(workload.slo_classes, workload.slo_index)
+            self._setup.check_models(workload.slo_classes, workload.slo_index)
         self.requests = self.workload.requests()
-        self.cluster = self._prepared.cluster(observer, machine)
+        self.cluster = self._setup.cluster(observer, machine)
 
     def serve(self, progress: Progress | None = None) -> None:
         """Run to the end, or to the horizon."""
-        self._prepared.serve(self.cluster, self.requests, self.workload.max_concurrency, progress)
+        self._setup.serve(self.cluster, self.requests, self.workload.max_concurrency, progress)
 
     def tables(self) -> Tables:
         """The tables of the requests that were sent."""
@@ -79,19 +77,19 @@ class Run:
 
     def latencies(self, tables: Tables) -> pd.DataFrame:
         """Latencies and SLO verdict of every request, rows as in tables.requests."""
-        prepared = self._prepared
-        return request_metrics(*tables, definitions=prepared.definitions, slo=prepared.slo).drop(columns="id")
+        setup = self._setup
+        return request_metrics(*tables, definitions=setup.definitions, slo=setup.slo).drop(columns="id")
 
     def summary(self, tables: Tables) -> dict[str, Any]:
         """Name and policy, every metric, who was there when, and how far the calibrations were stretched."""
-        spec, prepared = self.spec, self._prepared
-        options = prepared.tally_options(models=names_models(self.workload.slo_classes))
+        spec, setup = self.spec, self._setup
+        options = setup.tally_options(models=names_models(self.workload.slo_classes))
         ended_ns = to_ns(spec.horizon_s or 0) or int(tables.iterations["end_ns"].max() if len(tables.iterations) else 0)
         span = span_of(tables.requests, to_ns(spec.warmup_s), ended_ns, options.replicas)
-        tally, ranges = Tally(options, span, limit=EVERYTHING), Ranges(self.kinds)
+        tally, ranges = Tally(options, span, limit=EVERYTHING), ClusterRanges(self._setup.calibrations)
         tally.add(tables.requests, Timeline.of(*tables), tables.iterations)
         ranges.add(tables.iterations)
-        return prepared.summary(tally, ranges, self.workload, self.cluster)
+        return setup.summary(tally, ranges, self.workload, self.cluster)
 
 
 def simulate(
@@ -121,7 +119,7 @@ def simulate(
         iterations=tables.iterations,
         token_ranges=tables.token_ranges,
         summary=summary,
-        manifest=manifest(spec, run.workload, [kind.calibration for kind in run.kinds], timing),
+        manifest=manifest(spec, run.workload, [group.calibration for group in run.groups], timing),
     )
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from llmsim.runs.cluster_text import SECONDS_FROM_MS, fleet_lines
 
 if TYPE_CHECKING:
-    from llmsim.runs.results import Headline, Result
+    from llmsim.runs.headline import Headline
 
 METRICS = ("ttft", "tpot", "itl", "e2el")
 POINTS = ("p50", "p90", "p99")
@@ -238,7 +238,7 @@ def comparison_frame(results: Sequence[Headline]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index([result.label for result in results], name="scheduler"))
 
 
-def result_html(result: Result) -> str:
+def result_html(result: Headline) -> str:
     """One result as a compact HTML table for notebooks."""
     summary = result.summary
     head = "".join(f"<th>{point}</th>" for point in ("mean", *POINTS))

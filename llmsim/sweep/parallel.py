@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 
 from llmsim.errors import ConfigError
-from llmsim.runs.simulation import scheduler_label, simulate
+from llmsim.runs.labels import scheduler_label
+from llmsim.runs.simulation import simulate
 from llmsim.spec.run_spec import load_runs, put
 
 if TYPE_CHECKING:

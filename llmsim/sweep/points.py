@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from llmsim.errors import ConfigError, LlmsimError
+from llmsim.runs.labels import scheduler_label
 from llmsim.runs.manifest import versions
 from llmsim.runs.replica_groups import with_predictor
-from llmsim.runs.simulation import scheduler_label
 from llmsim.spec import registry
 from llmsim.spec.run_spec import RunSpec, load_runs, put
 from llmsim.sweep.grid import Grid, Group

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim.errors import ConfigError, LlmsimError
 from llmsim.runs.manifest import versions
-from llmsim.runs.replica_groups import kinds_of, limits_of
+from llmsim.runs.replica_groups import groups_of, limits_of
 from llmsim.runs.simulation import Run
 from llmsim.runs.streaming import simulate_stream
 from llmsim.spec import strict
@@ -108,7 +108,7 @@ def flat(summary: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 def _workload(task: Task) -> Workload:
     """The workload of the task; variants of a seed that serve the same requests share what was read and drawn."""
-    longest = tuple(limits_of(kinds_of(task.spec)).items())
+    longest = tuple(limits_of(groups_of(task.spec)).items())
     trace = task.digests.get(f"trace {task.spec.workload.trace}", "")
     return _built(json.dumps(strict.dump(task.spec.workload)), trace, task.seed, longest)
 

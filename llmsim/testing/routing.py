@@ -20,7 +20,8 @@ from llmsim.costs.linear import Linear
 from llmsim.engine.cluster import Cluster
 from llmsim.engine.recorder import Recorder
 from llmsim.executors.simulated import SimulatedExecutor
-from llmsim.routers.base import ReplicaView, Router
+from llmsim.routers.base import Router
+from llmsim.routers.view import ReplicaView
 from llmsim.schedulers.sarathi import Sarathi
 from llmsim.testing.conformance import CASES, COST, MAX_MODEL_LEN, Case, check_cases
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from llmsim.errors import ConfigError
-from llmsim.metrics.json_values import plain
+from llmsim.metrics.json_values import json_value
 from llmsim.metrics.timeline import ints
-from llmsim.runs.replica_groups import kinds_of
+from llmsim.runs.replica_groups import groups_of
 from llmsim.runs.results import Result
 from llmsim.runs.simulation import simulate
 from llmsim.validation.compare import ErrorTable, compare
@@ -65,7 +65,7 @@ class Against:
             "counterfactuals": [found.as_dict() for found in self.counterfactuals],
             "notes": list(self.notes),
         }
-        return {key: plain(value) for key, value in found.items()}
+        return {key: json_value(value) for key, value in found.items()}
 
 
 def compare_against(spec: RunSpec, measured: MeasuredRun, scheduler: Any = None) -> Against:
@@ -94,7 +94,7 @@ def compare_against(spec: RunSpec, measured: MeasuredRun, scheduler: Any = None)
 
 
 def _ahead_note(spec: RunSpec, measured: MeasuredRun) -> list[str]:
-    terms = [kind.calibration.engine for kind in kinds_of(spec)]
+    terms = [group.calibration.engine for group in groups_of(spec)]
     asked = spec.engine.async_scheduling
     ahead = asked if asked is not None else any(term is not None and term.async_scheduling for term in terms)
     if not (ahead and measured.scheduled):
@@ -119,7 +119,7 @@ def _check(spec: RunSpec, measured: MeasuredRun) -> None:
             f"definitions {spec.definitions!r} need the end of each prompt and the time of each token, which the file "
             "of a measured run does not have; use vllm"
         )
-    longest = min(kind.max_model_len for kind in kinds_of(spec))
+    longest = min(group.max_model_len for group in groups_of(spec))
     prompt = ints(measured.requests, "prompt_tokens")
     too_long = prompt > longest
     if too_long.any():
@@ -157,7 +157,7 @@ def _pace(spec: RunSpec, measured: MeasuredRun, scheduler: Any) -> tuple[Pace | 
     """The pace, if one replica served all, and what is to be said about it."""
     if spec.cluster.replicas > 1:
         return None, ["iterations are not looked at: with several replicas it is not known who decoded together"]
-    pace = pace_of(measured.requests, kinds_of(spec, scheduler)[0].calibration)
+    pace = pace_of(measured.requests, groups_of(spec, scheduler)[0].calibration)
     notes = []
     if not measured.scheduled:
         notes.append(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llmsim.engine.cluster import Progress
     from llmsim.executors.base import Executor
     from llmsim.executors.runner import ModelRunner
-    from llmsim.runs.replica_groups import Kind
+    from llmsim.runs.replica_groups import ReplicaGroup
     from llmsim.runs.results import Result
     from llmsim.schedulers.base import Scheduler
     from llmsim.spec.run_spec import RunSpec
@@ -78,9 +78,9 @@ def serve_live(
         raise ConfigError(f"a live run has one replica, as there is one device, but got {spec.cluster.replicas}")
     executors: list[LiveExecutor] = []
 
-    def machine(kind: Kind, cost: CostModel) -> tuple[Executor, KVCache]:
-        _check_fit(kind, runner)
-        kv = PagedKVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
+    def machine(group: ReplicaGroup, cost: CostModel) -> tuple[Executor, KVCache]:
+        _check_fit(group, runner)
+        kv = PagedKVCache(group.num_blocks, group.block_size, group.engine.watermark)
         executors.append(LiveExecutor(runner, kv, seed=spec.seed, clock=clock, aside=aside))
         return executors[-1], kv
 
@@ -104,20 +104,20 @@ def serve_live(
     )
 
 
-def _check_fit(kind: Kind, runner: ModelRunner) -> None:
-    if kind.block_size != runner.spec.page_size:
+def _check_fit(group: ReplicaGroup, runner: ModelRunner) -> None:
+    if group.block_size != runner.spec.page_size:
         raise ConfigError(
-            f"the run's KV blocks hold {kind.block_size} tokens but the device's pages hold {runner.spec.page_size}; "
+            f"the run's KV blocks hold {group.block_size} tokens but the device's pages hold {runner.spec.page_size}; "
             "give the executor the calibration's block size"
         )
-    if kind.num_blocks + SCRATCH_PAGES > runner.num_pages:
+    if group.num_blocks + SCRATCH_PAGES > runner.num_pages:
         raise ConfigError(
-            f"the run has {kind.num_blocks} KV blocks, but the device was given {runner.num_pages} pages, "
+            f"the run has {group.num_blocks} KV blocks, but the device was given {runner.num_pages} pages, "
             f"{SCRATCH_PAGES} of them for padding; lower engine.num_blocks to {runner.num_pages - SCRATCH_PAGES}"
         )
-    if kind.max_model_len > runner.config.max_model_len:
+    if group.max_model_len > runner.config.max_model_len:
         raise ConfigError(
-            f"the run takes sequences of {kind.max_model_len} tokens but {runner.config.name} has positions for "
+            f"the run takes sequences of {group.max_model_len} tokens but {runner.config.name} has positions for "
             f"{runner.config.max_model_len}; lower engine.max_model_len"
         )
 
@@ -130,8 +130,8 @@ def replay(
     Raises StalledError as soon as the decisions part from the recorded ones so far that times do not fit.
     """
 
-    def machine(kind: Kind, cost: CostModel) -> tuple[Executor, KVCache]:
-        kv = KVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
+    def machine(group: ReplicaGroup, cost: CostModel) -> tuple[Executor, KVCache]:
+        kv = KVCache(group.num_blocks, group.block_size, group.engine.watermark)
         return ReplayExecutor(iterations["end_ns"].tolist()), kv
 
     log = CompositionLog()

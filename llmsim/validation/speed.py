@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from llmsim.core.batch import Batch
     from llmsim.costs.base import CostModel
-    from llmsim.runs.replica_groups import Kind
+    from llmsim.runs.replica_groups import ReplicaGroup
     from llmsim.runs.results import Result
     from llmsim.spec.run_spec import RunSpec
     from llmsim.traces.workload import Workload
@@ -61,9 +61,9 @@ def simulate_at(spec: RunSpec, speed: Speed, scheduler: Any = None, workload: Wo
     `scheduler` and `workload` stand in for the spec's, as in `simulate`, which says what is raised.
     """
 
-    def machine(kind: Kind, _: CostModel) -> tuple[Executor, KVCache]:
-        calibration = kind.calibration
+    def machine(group: ReplicaGroup, _: CostModel) -> tuple[Executor, KVCache]:
+        calibration = group.calibration
         executor = PacedExecutor(calibration.batch_time.cost_model(), speed, calibration.host_overhead.seconds)
-        return executor, KVCache(kind.num_blocks, kind.block_size, kind.engine.watermark)
+        return executor, KVCache(group.num_blocks, group.block_size, group.engine.watermark)
 
     return simulate(spec.replace(step_by_step=True), scheduler=scheduler, workload=workload, machine=machine)

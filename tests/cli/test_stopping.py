@@ -10,7 +10,7 @@ import time
 import pytest
 
 from llmsim.cli import app
-from llmsim.runs.setup import Prepared
+from llmsim.runs.setup import RunSetup
 
 LONG = [
     "simulate", "--calibration", "rtx-6000-ada/mistral-7b", "--trace", "sharegpt4", "--num-requests", "200000",
@@ -40,13 +40,13 @@ def test_a_signal_ends_a_streamed_run_and_leaves_no_draft(tmp_path, sent):
 
 @pytest.mark.parametrize("options", [["--stream"], []])
 def test_schedulers_that_were_done_are_kept_and_shown(tmp_path, monkeypatch, capfd, options):
-    def stop_at_orca(prepared, *arguments, **named):
-        if prepared.label == "orca":
+    def stop_at_orca(setup, *arguments, **named):
+        if setup.label == "orca":
             raise KeyboardInterrupt
-        return serve(prepared, *arguments, **named)
+        return serve(setup, *arguments, **named)
 
-    serve = Prepared.serve
-    monkeypatch.setattr(Prepared, "serve", stop_at_orca)
+    serve = RunSetup.serve
+    monkeypatch.setattr(RunSetup, "serve", stop_at_orca)
     several = ["--scheduler", "sarathi", "--scheduler", "orca", "--scheduler", "vllm_v1", "--num-requests", "20"]
     command = [*LONG[: LONG.index("--scheduler")], *several, *options, "--out", str(tmp_path)]
     with pytest.raises(SystemExit) as stopped:

@@ -14,7 +14,8 @@ import pytest
 from llmsim.client import bench, requests_csv, vllm_record
 from llmsim.client.files import token_gaps_s
 from llmsim.reports.run_report import write_report
-from llmsim.runs.results import Result, to_json
+from llmsim.runs.headline import to_json
+from llmsim.runs.results import Result
 from llmsim.runs.text import comparison
 from tests.client.scripted import Scripted, serving, spec
 

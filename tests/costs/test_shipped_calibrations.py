@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmsim.calibrate.profiling import a100_niyama
+from llmsim.calibrate.published import a100_niyama
 from llmsim.core.batch import Work
 from llmsim.costs.calibration import Calibration, read_calibration
 from llmsim.costs.linear import Linear
@@ -37,7 +37,7 @@ def measured() -> pd.DataFrame:
 
 
 def test_refitting_gives_the_shipped_file(measured: pd.DataFrame, tmp_path: Path) -> None:
-    from llmsim.calibrate.profiling import rtx_6000_ada
+    from llmsim.calibrate.published import rtx_6000_ada
 
     rtx_6000_ada.main([str(MICROBENCHMARK), "--out", str(tmp_path / "new.json")])
     assert (tmp_path / "new.json").read_text(encoding="utf-8") == SLAI.read_text(encoding="utf-8")

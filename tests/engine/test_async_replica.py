@@ -14,7 +14,7 @@ from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.routers.round_robin import RoundRobin
 from llmsim.schedulers.vllm_v1 import VllmV1
 from llmsim.testing import check_scheduler
-from tests.core import build
+from tests.engine import build
 from tests.engine.observe import Batches, requests_of
 
 MS = 1_000_000

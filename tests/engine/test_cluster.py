@@ -6,11 +6,12 @@ import pytest
 
 from llmsim.core.batch import Batch, Work
 from llmsim.core.kvcache import KVCache
+from llmsim.core.ramp import Ramp
 from llmsim.core.request import NEVER
 from llmsim.costs.base import CostModel
 from llmsim.errors import CalibrationError, CapacityError, SchedulerError, StalledError
 from llmsim.executors.replay import ReplayExecutor
-from llmsim.executors.simulated import Ramp, SimulatedExecutor
+from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.schedulers.base import Scheduler
 from llmsim.schedulers.orca import Orca
 from llmsim.schedulers.sarathi import Sarathi

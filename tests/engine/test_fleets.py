@@ -14,7 +14,7 @@ import yaml
 from llmsim.costs.calibration import list_calibrations
 from llmsim.errors import ConfigError, StalledError, TraceError
 from llmsim.runs.cluster_text import fleet_lines
-from llmsim.runs.replica_groups import kinds_of, limits_of, model_and_gpus, pools_of
+from llmsim.runs.replica_groups import groups_of, limits_of, model_and_gpus, pools_of
 from llmsim.runs.results import Result
 from llmsim.runs.simulation import simulate
 from llmsim.runs.text import comparison
@@ -137,7 +137,7 @@ def test_models_that_make_no_sense_are_refused_before_the_run(changes, message):
 
 def test_each_pool_draws_from_a_stream_of_its_own_and_a_single_one_from_the_run_s():
     def draws(base: dict) -> list[list[float]]:
-        made = pools_of(kinds_of(spec(base)), "random", np.random.SeedSequence(5, spawn_key=(100,)))
+        made = pools_of(groups_of(spec(base)), "random", np.random.SeedSequence(5, spawn_key=(100,)))
         return [pool.rng.random(3).tolist() for pool in made.pools]
 
     one, other = draws(MODELS)
@@ -153,7 +153,7 @@ def test_a_workload_made_elsewhere_is_held_to_the_models_too():
 def test_each_model_has_its_own_limit_on_lengths():
     groups = copy.deepcopy(MODELS["cluster"]["groups"])
     groups[2]["engine"] = {"max_model_len": 600}
-    limits = limits_of(kinds_of(spec(MODELS, cluster__groups=groups)))
+    limits = limits_of(groups_of(spec(MODELS, cluster__groups=groups)))
     assert limits[HARD] == 600 < limits[CHAT]
     with pytest.raises(TraceError, match=f"longer than the limit of 600 tokens of its model {HARD}"):
         run(MODELS, cluster__groups=groups)

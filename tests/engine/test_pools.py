@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsim.core.kvcache import KVCache
-from llmsim.core.lifetimes import Life, lives_of
+from llmsim.core.lifetimes import Lifetime, lifetimes_of
 from llmsim.core.request import NEVER, Request, SloClass
 from llmsim.engine.cluster import Cluster
 from llmsim.engine.pools import Pool, Pools
@@ -37,7 +37,7 @@ def steps(*changes: tuple[float, int]) -> tuple[StepSpec, ...]:
 
 def elastic(
     requests: list[Request],
-    lives: tuple[Life, ...],
+    lifetimes: tuple[Lifetime, ...],
     *,
     router: Router | None = None,
     asynchronous: bool = False,
@@ -46,11 +46,11 @@ def elastic(
     num_blocks: int = 400,
     **how: object,
 ) -> Cluster:
-    """One pool of replicas with these lives, run to the end (or `horizon_ns`)."""
+    """One pool of replicas with these lifetimes, run to the end (or `horizon_ns`)."""
     router = router or RoundRobin()
     cluster = Cluster(router)
     cost = GridCost() if grid else LineCost()
-    for life in lives:
+    for life in lifetimes:
         kv = KVCache(num_blocks)
         scheduler = VllmV1(max_num_batched_tokens=300) if asynchronous else Sarathi(chunk_size=256)
         scheduler.bind(kv, MAX_MODEL_LEN)
@@ -64,7 +64,7 @@ def elastic(
             startup_ns=life.ready_ns,
             cost=cost,
         )
-    cluster.pools = Pools([Pool("m", router, np.random.default_rng(0))], [0] * len(lives), lives)
+    cluster.pools = Pools([Pool("m", router, np.random.default_rng(0))], [0] * len(lifetimes), lifetimes)
     cluster.run(requests, **how)
     return cluster
 
@@ -89,13 +89,13 @@ def test_under_any_schedule_nothing_is_lost_and_macro_steps_equal_single_steps(
 ):
     at_500_ms = dict(sorted(changes))
     schedule = steps(*((at / 2, count) for at, count in at_500_ms.items()), (20.0, 2))
-    lives = lives_of(first, schedule, lag_ms * 10**6)
+    lifetimes = lifetimes_of(first, schedule, lag_ms * 10**6)
     runs = []
     for macro in (True, False):
         requests = workload(seed, n=50, rate=4.0, grid_ns=5_000_000 if grid else 0)
         cluster = elastic(
             requests,
-            lives,
+            lifetimes,
             router=registry.build("router", router),
             asynchronous=asynchronous,
             grid=grid,
@@ -103,7 +103,7 @@ def test_under_any_schedule_nothing_is_lost_and_macro_steps_equal_single_steps(
             max_concurrency=max_concurrency,
             horizon_ns=None if horizon_ms is None else horizon_ms * 10**6,
         )
-        check_service(cluster, requests, lives, horizon_ms)
+        check_service(cluster, requests, lifetimes, horizon_ms)
         runs.append((cluster, outcome(requests)))
     (one, of_one), (other, of_other) = runs
     assert of_one == of_other
@@ -114,7 +114,9 @@ def test_under_any_schedule_nothing_is_lost_and_macro_steps_equal_single_steps(
             np.testing.assert_array_equal(left[name], right[name], err_msg=name)
 
 
-def check_service(cluster: Cluster, requests: list[Request], lives: tuple[Life, ...], horizon_ms: int | None) -> None:
+def check_service(
+    cluster: Cluster, requests: list[Request], lifetimes: tuple[Lifetime, ...], horizon_ms: int | None
+) -> None:
     """Every request once, whole, and on a replica that was there."""
     sent = [r for r in requests if r.replica >= 0 or r.id in cluster.in_flight]
     if horizon_ms is None:
@@ -126,12 +128,12 @@ def check_service(cluster: Cluster, requests: list[Request], lives: tuple[Life, 
         if index == NEVER:
             assert request.first_scheduled_ns == NEVER
             continue
-        life = lives[index]
+        life = lifetimes[index]
         assert life.serves
         assert life.removed_ns is None or request.arrival_ns < life.removed_ns, "sent to a replica that was removed"
         if request.first_scheduled_ns != NEVER:
             assert request.first_scheduled_ns >= life.ready_ns
-    for life, left, replica in zip(lives, cluster.pools.left_ns, cluster.replicas, strict=True):
+    for life, left, replica in zip(lifetimes, cluster.pools.left_ns, cluster.replicas, strict=True):
         table = replica.recorder.table() if replica.recorder.iterations else None
         last = 0 if table is None else int(table["end_ns"].max())
         if life.removed_ns is None:
@@ -146,18 +148,20 @@ def check_service(cluster: Cluster, requests: list[Request], lives: tuple[Life, 
 @given(first=st.integers(0, 5), counts=st.lists(st.integers(0, 6), min_size=1, max_size=8))
 def test_a_schedule_is_as_many_lives_as_it_says_at_any_time_and_the_newest_go_first(first, counts):
     schedule = steps(*((float(i + 1), count) for i, count in enumerate(counts)))
-    lives = lives_of(first, schedule)
+    lifetimes = lifetimes_of(first, schedule)
     there = []
     for at, count in enumerate([first, *counts]):
         now = at * SECOND
         before = there
-        there = [i for i, x in enumerate(lives) if x.added_ns <= now and (x.removed_ns is None or x.removed_ns > now)]
+        there = [
+            i for i, x in enumerate(lifetimes) if x.added_ns <= now and (x.removed_ns is None or x.removed_ns > now)
+        ]
         assert len(there) == count
         gone = set(before) - set(there)
         assert not gone or min(gone) > max((i for i in before if i in there), default=-1)
     if first or any(counts):
-        assert len(lives) == GroupSpec(replicas=first, schedule=schedule).ever
-    assert [life.added_ns for life in lives] == sorted(life.added_ns for life in lives)
+        assert len(lifetimes) == GroupSpec(replicas=first, schedule=schedule).ever
+    assert [life.added_ns for life in lifetimes] == sorted(life.added_ns for life in lifetimes)
 
 
 @pytest.mark.parametrize("router", ROUTERS)
@@ -165,7 +169,7 @@ def test_a_schedule_that_changes_nothing_in_time_is_no_schedule(router):
     runs = []
     for schedule in ((), steps((10_000.0, 9), (20_000.0, 1))):
         requests = workload(3, n=80, rate=6.0)
-        elastic(requests, lives_of(3, schedule), router=registry.build("router", router))
+        elastic(requests, lifetimes_of(3, schedule), router=registry.build("router", router))
         runs.append(outcome(requests))
     assert runs[0] == runs[1]
 
@@ -178,7 +182,7 @@ def test_one_pool_without_a_schedule_is_the_plain_cluster(router):
         requests = workload(8, n=80, rate=9.0)
         built = registry.build("router", router)
         if pooled:
-            cluster = elastic(requests, lives_of(4, ()), router=built)
+            cluster = elastic(requests, lifetimes_of(4, ()), router=built)
         else:
             built.bind(4, np.random.default_rng(0))
             cluster = Cluster(built)
@@ -194,25 +198,25 @@ def test_one_pool_without_a_schedule_is_the_plain_cluster(router):
 def test_a_removed_replica_answers_what_it_has_and_gets_no_more():
     """Two replicas in turn, one request each; the second is removed while both work."""
     requests = requests_of([(0, 100, 200), (0, 100, 200), *[(SECOND // 2 + i, 50, 5) for i in range(6)]])
-    cluster = elastic(requests, lives_of(2, steps((0.5, 1))))
+    cluster = elastic(requests, lifetimes_of(2, steps((0.5, 1))))
     assert [r.replica for r in requests] == [0, 1, *[0] * 6]
     assert requests[1].finish_ns > SECOND // 2
     assert cluster.pools.left_ns == [NEVER, requests[1].finish_ns]
 
 
 def test_an_idle_replica_leaves_at_once_and_one_removed_before_it_is_up_never_serves():
-    lives = lives_of(1, steps((1.0, 3), (2.0, 1)), startup_ns=5 * SECOND)
-    lives = (Life(0, 0, None), *lives[1:])
+    lifetimes = lifetimes_of(1, steps((1.0, 3), (2.0, 1)), startup_ns=5 * SECOND)
+    lifetimes = (Lifetime(0, 0, None), *lifetimes[1:])
     requests = requests_of([(i * SECOND // 4, 50, 5) for i in range(20)])
-    cluster = elastic(requests, lives)
+    cluster = elastic(requests, lifetimes)
     assert {r.replica for r in requests} == {0}
     assert cluster.pools.left_ns == [NEVER, 2 * SECOND, 2 * SECOND]
 
 
 def test_an_added_replica_gets_its_first_request_when_it_is_up():
-    lives = lives_of(1, (StepSpec(at_s=1.0, replicas=2, startup_lag_s=2.0),))
+    lifetimes = lifetimes_of(1, (StepSpec(at_s=1.0, replicas=2, startup_lag_s=2.0),))
     requests = requests_of([(i * SECOND // 10, 20, 2) for i in range(60)])
-    elastic(requests, lives)
+    elastic(requests, lifetimes)
     first = min(i for i in range(60) if requests[i].replica == 1)
     assert requests[first].arrival_ns in (3 * SECOND, 3 * SECOND + SECOND // 10)
     assert Counter(requests[i].replica for i in range(first, 60))[1] >= (60 - first) // 2
@@ -220,7 +224,7 @@ def test_an_added_replica_gets_its_first_request_when_it_is_up():
 
 def test_who_finds_nobody_in_service_waits_in_order_until_somebody_is():
     requests = requests_of([(i * SECOND // 10, 300, 2) for i in range(30)])
-    cluster = elastic(requests, lives_of(0, steps((1.0, 1))))
+    cluster = elastic(requests, lifetimes_of(0, steps((1.0, 1))))
     ends = [r.prefill_end_ns for r in requests[:10]]  # a chunk of 256 completes no two prompts
     assert ends == sorted(set(ends))
     assert requests[0].first_scheduled_ns == SECOND
@@ -233,23 +237,23 @@ def test_who_waits_for_nobody_to_come_is_an_error_that_says_so():
     with pytest.raises(
         StalledError, match=r"2 requests for m can never be served; the first is id 3.*no replica is in"
     ):
-        elastic(requests, lives_of(1, steps((2.5, 0))))
+        elastic(requests, lifetimes_of(1, steps((2.5, 0))))
     assert all(request.replica == NEVER for request in requests), "told before the run begins"
     # A change comes before the arrivals of its instant: the request at 2 s finds nobody.
     with pytest.raises(StalledError, match=r"3 requests .* the first is id 2, which arrives at 2\.000 s"):
-        elastic(requests, lives_of(1, steps((2, 0))))
+        elastic(requests, lifetimes_of(1, steps((2, 0))))
     with pytest.raises(StalledError, match="5 requests"):
-        elastic(requests, (Life(SECOND, 3 * SECOND, 2 * SECOND),))
+        elastic(requests, (Lifetime(SECOND, 3 * SECOND, 2 * SECOND),))
 
 
 def test_a_closed_loop_that_is_left_without_a_replica_is_told_at_its_end():
     with pytest.raises(StalledError, match=r"can never be served; .* no replica is in"):
-        elastic(requests_of([(0, 20, 2000) for _ in range(5)]), lives_of(1, steps((1e-3, 0))), max_concurrency=1)
+        elastic(requests_of([(0, 20, 2000) for _ in range(5)]), lifetimes_of(1, steps((1e-3, 0))), max_concurrency=1)
 
 
 def test_at_the_horizon_those_who_wait_are_left_unfinished_and_nobody_comes_any_more():
     requests = requests_of([(i * SECOND, 20, 2) for i in range(5)])
-    cluster = elastic(requests, lives_of(1, steps((2.5, 0), (9.0, 1))), horizon_ns=6 * SECOND)
+    cluster = elastic(requests, lifetimes_of(1, steps((2.5, 0), (9.0, 1))), horizon_ns=6 * SECOND)
     assert [r.replica for r in requests] == [0, 0, 0, NEVER, NEVER]
     assert cluster.pools.held(6 * SECOND) == (2, 3 * SECOND, 2)
 
@@ -274,7 +278,7 @@ class Watchful(Router):
 def test_a_router_is_told_of_every_change_and_sees_only_who_is_in_service():
     router = Watchful()
     requests = requests_of([(i * SECOND // 10, 20, 2) for i in range(60)])
-    elastic(requests, lives_of(2, steps((1.0, 4), (2.0, 3), (3.0, 0), (4.0, 2))), router=router)
+    elastic(requests, lifetimes_of(2, steps((1.0, 4), (2.0, 3), (3.0, 0), (4.0, 2))), router=router)
     seen = list(dict.fromkeys(router.sizes))
     assert seen == [2, 4, 3]  # from 4 s on 2 again
     assert router.sizes[-1] == 2
@@ -306,16 +310,18 @@ def test_each_model_is_served_as_if_the_others_were_not_there():
             request.slo = classes[request.id % 3 > 0]
         requests = [r for r in requests if r.slo.model in names]
         pools = [Pool(n, registry.build("router", "least_work"), np.random.default_rng(ord(n))) for n in names]
-        lives = lives_of(3, steps((2.0, 5), (6.0, 2)))
+        lifetimes = lifetimes_of(3, steps((2.0, 5), (6.0, 2)))
         cluster = Cluster(pools[0].router)
         for _ in names:
-            for life in lives:
+            for life in lifetimes:
                 kv, scheduler = KVCache(400), Sarathi(chunk_size=256)
                 scheduler.bind(kv, MAX_MODEL_LEN)
                 cluster.add_replica(
                     scheduler, SimulatedExecutor(LineCost()), kv, Recorder(), cost=LineCost(), startup_ns=life.ready_ns
                 )
-        cluster.pools = Pools(pools, [i // len(lives) for i in range(len(names) * len(lives))], lives * len(names))
+        cluster.pools = Pools(
+            pools, [i // len(lifetimes) for i in range(len(names) * len(lifetimes))], lifetimes * len(names)
+        )
         cluster.run(requests)
         return requests, cluster
 

@@ -13,11 +13,11 @@ from llmsim.engine.cluster import Cluster
 from llmsim.engine.recorder import Recorder
 from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.routers.base import Router
-from llmsim.routers.board import LoadBoard
 from llmsim.routers.least_requests import LeastRequests
 from llmsim.routers.least_tokens import LeastTokens
 from llmsim.routers.least_work import LeastWork
 from llmsim.routers.most_free_kv import MostFreeKv
+from llmsim.routers.view import LoadBoard
 from llmsim.schedulers.sarathi import Sarathi
 from tests.engine.build import POLICIES, LineCost, serve, workload
 from tests.engine.observe import requests_of

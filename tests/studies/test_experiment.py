@@ -11,7 +11,7 @@ from llmsim.errors import ConfigError
 from llmsim.schedulers.sarathi import Sarathi
 from llmsim.studies import experiment
 from llmsim.studies.experiment import Published, crossing, interval, options, run_of, size, with_bands, write_csv
-from llmsim.sweep.parallel import sweep, workers
+from llmsim.sweep import sweep, workers
 
 RUN = {
     "calibration": "rtx-6000-ada/mistral-7b",

@@ -53,9 +53,9 @@ class World(Executor):
 
 def calibration():
     """The calibration as the run sees it, with the run's host overhead."""
-    from llmsim.runs.replica_groups import Kind
+    from llmsim.runs.replica_groups import ReplicaGroup
 
-    return Kind.of(1, CALIBRATION, run_spec().engine, "sarathi").calibration
+    return ReplicaGroup.of(1, CALIBRATION, run_spec().engine, "sarathi").calibration
 
 
 def live_run(spec, **world):

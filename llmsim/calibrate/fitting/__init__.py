@@ -1,1 +1,1 @@
-"""TODO."""
+"""Measurements to a batch-time model: features -> selection (candidates, robust_fit, cross_validation) -> calibrate."""

@@ -44,7 +44,7 @@ FORMS: tuple[Form, ...] = (
 """The forms, simple ones first; the terms in each are in the order in which they are given up last."""
 
 
-def line_up(sums: Sums, cases: int) -> tuple[list[Form], dict[str, str]]:
+def comparable_forms(sums: Sums, cases: int) -> tuple[list[Form], dict[str, str]]:
     """The forms to compare with `cases` cases in a fit, and why terms were left out: term -> reason."""
     left_out: dict[str, str] = {}
     forms: dict[tuple[object, ...], Form] = {}

@@ -1,4 +1,4 @@
-"""What a reader of a fit should doubt, in sentences: strays, terms that cannot be told apart, bias, jumps."""
+"""What a reader of a fit should know, in sentences: strays, terms that cannot be told apart, bias, jumps."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ JUMP = 0.01
 """Share by which a price may fall at a knot without being mentioned."""
 
 
-def doubts(fit: FormFit, predictions: pd.DataFrame, left_out: Mapping[str, str]) -> list[str]:
-    """The sentences, most serious first; `predictions` as in BatchTimeFit, `left_out` as line_up returns it."""
+def fit_warnings(fit: FormFit, predictions: pd.DataFrame, left_out: Mapping[str, str]) -> list[str]:
+    """The sentences, most serious first; `predictions` as in BatchTimeFit, `left_out` as comparable_forms returns it."""
     return [
         *_outliers(fit),
         *(f"{term} cannot be found: {reason}" for term, reason in left_out.items()),

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from llmsim.calibrate.fitting.candidates import Form
-from llmsim.calibrate.fitting.comparable_forms import line_up
+from llmsim.calibrate.fitting.comparable_forms import comparable_forms
 from llmsim.calibrate.fitting.cross_validation import deal, groups_of, held_out_seconds, standard_error
 from llmsim.calibrate.fitting.design import FormFit, Sums, TooFewCasesError
 from llmsim.calibrate.fitting.features import SUMS
 from llmsim.calibrate.fitting.fit import error_figures
 from llmsim.calibrate.fitting.fit_result import BatchTimeFit, Candidate, measured_box, predicted, works_of
-from llmsim.calibrate.fitting.fit_warnings import doubts
+from llmsim.calibrate.fitting.fit_warnings import fit_warnings
 from llmsim.calibrate.profiling.plan import MIN_CASES
 from llmsim.costs.forms import BatchTime
 from llmsim.costs.records import FitErrors
@@ -49,7 +49,7 @@ class _Tried(NamedTuple):
 
 
 def fit_batch_time(table: pd.DataFrame, *, seed: int = 0, folds: int = 5) -> BatchTimeFit:
-    """The batch time that a fit table (`features`) gives, with its errors, its competitors and its doubts.
+    """The batch time that a fit table (`features`) gives, with its errors, its competitors and its warnings.
 
     The same rows in any order, with the same seed, give the same batch time. Raises CalibrationError for fewer than
     20 rows, or times that are not positive.
@@ -61,7 +61,7 @@ def fit_batch_time(table: pd.DataFrame, *, seed: int = 0, folds: int = 5) -> Bat
     if int(groups.max()) + 1 < folds:
         raise CalibrationError(f"{folds} folds need as many different batches but there are {int(groups.max()) + 1}")
     fold_of = deal(groups, folds, seed)
-    forms, left_out = line_up(sums, len(rows) - int(np.bincount(fold_of).max()))
+    forms, left_out = comparable_forms(sums, len(rows) - int(np.bincount(fold_of).max()))
     tried, failed = _try_all(forms, sums, rows, fold_of)
     if not tried:
         raise CalibrationError(f"no form can be fitted to these {len(rows)} cases: {failed[0].note if failed else ''}")
@@ -76,7 +76,7 @@ def fit_batch_time(table: pd.DataFrame, *, seed: int = 0, folds: int = 5) -> Bat
         candidates=(*(_candidate(one, chosen, groups) for one in tried), *failed),
         reason=reason,
         predictions=predictions.set_index(place).sort_index(),
-        warnings=tuple(doubts(chosen.fit, predictions, left_out)),
+        warnings=tuple(fit_warnings(chosen.fit, predictions, left_out)),
     )
 
 

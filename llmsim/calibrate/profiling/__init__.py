@@ -1,1 +1,1 @@
-"""From measurements to calibrations: one module a source, run with `python -m`; needs scikit-learn to fit."""
+"""Measuring a model on a device: cases -> plan -> campaign (measure, memory, host) -> a folder of measurements."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim.calibrate.profiling import manifest as manifests
 from llmsim.calibrate.profiling.cases import Case, parse_case
-from llmsim.calibrate.profiling.device_peaks import ceilings
+from llmsim.calibrate.profiling.device_peaks import device_peaks
 from llmsim.calibrate.profiling.grid import Limits
 from llmsim.calibrate.profiling.host import measure_host_overhead
 from llmsim.calibrate.profiling.measure import Bench, Samples, measure, probe
@@ -211,7 +211,7 @@ def _finish(
 ) -> dict[str, Any]:
     """The manifest with what is known at the end."""
     host = measure_host_overhead(runner, seed=campaign.spec.seed)
-    flops, copied = ceilings(runner)
+    flops, copied = device_peaks(runner)
     whole = min(samples.done[text] for text in held["cases"])
     return {
         **held,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 REPEATS = 5
 
 
-def ceilings(runner: ModelRunner) -> tuple[float, float]:
+def device_peaks(runner: ModelRunner) -> tuple[float, float]:
     """FLOP/s of a square matrix product and bytes/s of a copy on the runner's device, each the median of a few.
 
     Both are large enough on a GPU that launching them does not count, and that the copy does not stay in its cache.

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmsim.engine.feasibility import Latecomers
+from llmsim.costs.ranges import ClusterRanges
+from llmsim.engine.feasibility import LateArrivals
 from llmsim.metrics import Tally, has_limits
 from llmsim.metrics.samples import EXACT_VALUES
 from llmsim.metrics.usage import Span
 from llmsim.runs.folders import NewFolder
+from llmsim.runs.headline import Headline
 from llmsim.runs.manifest import manifest
-from llmsim.runs.results import Headline, Result
-from llmsim.runs.setup import Prepared, Ranges, names_models
-from llmsim.runs.streaming.files import TableFiles
+from llmsim.runs.parquet import TableFiles
+from llmsim.runs.results import Result
+from llmsim.runs.setup import RunSetup, names_models
 from llmsim.runs.streaming.stream import Stream
 from llmsim.traces.stream import stream_of, stream_workload
 from llmsim.units import to_ns
@@ -71,49 +73,49 @@ def simulate_stream(
     Raises ConfigError, TraceError, CalibrationError, CapacityError or StalledError; then nothing is left under `out`.
     """
     began = time.perf_counter()
-    prepared = Prepared(spec, scheduler)
+    setup = RunSetup(spec, scheduler)
     if workload is None:
-        source = stream_workload(spec.workload, spec.seed, prepared.limits, BLOCK)
+        source = stream_workload(spec.workload, spec.seed, setup.limits, BLOCK)
     else:
         source = stream_of(workload, BLOCK)
-        prepared.check_models(workload.slo_classes, workload.slo_index)
-    cluster = prepared.cluster()
-    _refuse_hopeless(cluster, source, open_end=source.max_concurrency is None and spec.horizon_s is None)
-    tally, ranges = _tally(prepared, source, exact_values), Ranges(prepared.kinds)
-    told = manifest(spec, source, [kind.calibration for kind in prepared.kinds], {})
+        setup.check_models(workload.slo_classes, workload.slo_index)
+    cluster = setup.cluster()
+    _refuse_infeasible(cluster, source, open_end=source.max_concurrency is None and spec.horizon_s is None)
+    tally, ranges = _tally(setup, source, exact_values), ClusterRanges(setup.calibrations)
+    told = manifest(spec, source, [group.calibration for group in setup.groups], {})
     if arguments is not None:
         told = {"arguments": arguments, **told}
-    result = StreamedResult(name=spec.name, summary={"scheduler": prepared.label}, manifest=told)
+    result = StreamedResult(name=spec.name, summary={"scheduler": setup.label}, manifest=told)
     target = None if out is None else NewFolder(out, result.folder_name())
     with nullcontext() if target is None else target as draft:
         with nullcontext() if draft is None else TableFiles(draft) as files:
-            stream = Stream(prepared, cluster, source, tally, ranges, files)
+            stream = Stream(setup, cluster, source, tally, ranges, files)
             served = {"total": len(source), "on_done": stream.done}
-            prepared.serve(cluster, stream.requests(), source.max_concurrency, progress, **served)
+            setup.serve(cluster, stream.requests(), source.max_concurrency, progress, **served)
             stream.end()
         told |= {"wall_time": {"run_s": time.perf_counter() - began}, "streamed": True}
-        result = replace(result, summary=prepared.summary(tally, ranges, source, cluster))
+        result = replace(result, summary=setup.summary(tally, ranges, source, cluster))
         if draft is not None:
             result.write_texts(draft)
     return result if target is None else replace(result, folder=target.path)
 
 
-def _refuse_hopeless(cluster: Cluster, source: WorkloadStream, *, open_end: bool) -> None:
-    """Cluster.refuse_hopeless, a block at a time."""
-    first_id, latecomers = 0, Latecomers(cluster.pools if open_end else None)
+def _refuse_infeasible(cluster: Cluster, source: WorkloadStream, *, open_end: bool) -> None:
+    """Cluster.refuse_infeasible, a block at a time."""
+    first_id, late_arrivals = 0, LateArrivals(cluster.pools if open_end else None)
     for block in source.blocks():
         lengths = block.prompt_tokens, block.output_tokens
-        cluster.refuse_hopeless_lengths(*lengths, source.slo_classes, block.slo_index, first_id)
-        latecomers.look(block.arrival_ns, source.slo_classes, block.slo_index, first_id)
+        cluster.refuse_infeasible_lengths(*lengths, source.slo_classes, block.slo_index, first_id)
+        late_arrivals.look(block.arrival_ns, source.slo_classes, block.slo_index, first_id)
         first_id += len(block)
-    latecomers.refuse()
+    late_arrivals.refuse()
 
 
-def _tally(prepared: Prepared, source: WorkloadStream, exact_values: int) -> Tally:
+def _tally(setup: RunSetup, source: WorkloadStream, exact_values: int) -> Tally:
     """Over a stretch of the clock whose end is not known yet."""
-    spec = prepared.spec
-    limited = has_limits(source.slo_classes, prepared.slo)
-    options = prepared.tally_options(targets_expected=limited, models=names_models(source.slo_classes))
+    spec = setup.spec
+    limited = has_limits(source.slo_classes, setup.slo)
+    options = setup.tally_options(targets_expected=limited, models=names_models(source.slo_classes))
     start_ns = max(to_ns(spec.warmup_s), source.first_arrival_ns)
     latest = to_ns(spec.horizon_s) if spec.horizon_s else NO_END_NS
     return Tally(options, Span(start_ns, max(start_ns, latest), options.replicas), limit=exact_values)

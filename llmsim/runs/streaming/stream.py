@@ -15,10 +15,11 @@ from llmsim.units import to_ns
 
 if TYPE_CHECKING:
     from llmsim.core.request import Request
+    from llmsim.costs.ranges import ClusterRanges
     from llmsim.engine.cluster import Cluster
     from llmsim.metrics import Tally
-    from llmsim.runs.setup import Prepared, Ranges
-    from llmsim.runs.streaming.files import TableFiles
+    from llmsim.runs.parquet import TableFiles
+    from llmsim.runs.setup import RunSetup
     from llmsim.traces.stream import WorkloadStream
 
 FILE_AT = 1 << 16
@@ -34,19 +35,19 @@ class Stream:
 
     def __init__(
         self,
-        prepared: Prepared,
+        setup: RunSetup,
         cluster: Cluster,
         workload: WorkloadStream,
         tally: Tally,
-        ranges: Ranges,
+        ranges: ClusterRanges,
         files: TableFiles | None,
     ) -> None:
-        self._prepared, self._cluster, self._workload = prepared, cluster, workload
+        self._setup, self._cluster, self._workload = setup, cluster, workload
         self._tally, self._ranges, self._files = tally, ranges, files
         self._windows = Windows(cluster, models=names_models(workload.slo_classes))
         self._done: list[Request] = []
         self._filed = 0
-        self._horizon_ns = to_ns(prepared.spec.horizon_s or 0)
+        self._horizon_ns = to_ns(setup.spec.horizon_s or 0)
         self._late: list[pd.DataFrame] = []  # iterations that end past the horizon: whether they count is not known yet
 
     def requests(self) -> Iterator[Request]:
@@ -92,9 +93,9 @@ class Stream:
                 iterations = iterations[~late]
         self._tally.add_iterations(iterations)
         if self._files is not None:
-            prepared = self._prepared
+            setup = self._setup
             latencies = metrics_on(
-                window.requests, window.timeline, definitions=prepared.definitions, slo=prepared.slo
+                window.requests, window.timeline, definitions=setup.definitions, slo=setup.slo
             ).drop(columns="id")
             self._files.write("requests", pd.concat([window.requests, latencies], axis="columns"))
             self._files.write("iterations", window.iterations)

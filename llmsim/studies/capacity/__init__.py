@@ -9,12 +9,14 @@ Searches (`search`, `osdi`) drive any oracle; `runs` makes simulations of them; 
 
 from __future__ import annotations
 
+from llmsim.studies.capacity.answers import SchedulerResult, SeedResult
 from llmsim.studies.capacity.condition import Condition, parse_condition
 from llmsim.studies.capacity.criterion import Check, Criterion, Judgement
 from llmsim.studies.capacity.osdi import osdi_criterion, osdi_search
-from llmsim.studies.capacity.report import Report, SchedulerResult, SeedResult
+from llmsim.studies.capacity.plan import Plan
+from llmsim.studies.capacity.report import Report
 from llmsim.studies.capacity.search import Bracket, Found, Probe, drive, rate_search, replica_search
-from llmsim.studies.capacity.study import Plan, find_capacity
+from llmsim.studies.capacity.study import find_capacity
 
 __all__ = [
     "Bracket",

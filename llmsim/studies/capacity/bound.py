@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmsim.runs.replica_groups import kinds_of, limits_of
+from llmsim.runs.replica_groups import groups_of, limits_of
 from llmsim.theory.fluid import Node, fluid_capacity_of
 from llmsim.traces.workload import build_workload
 
@@ -17,11 +17,12 @@ def fluid_bound_rps(spec: RunSpec) -> float:
 
     The lengths are those of the spec's workload and seed.
     """
-    kinds = kinds_of(spec)
-    drawn = build_workload(spec.workload, spec.seed, limits_of(kinds))
+    groups = groups_of(spec)
+    drawn = build_workload(spec.workload, spec.seed, limits_of(groups))
     nodes = [
-        Node(kind.calibration, kind.count, num_blocks=kind.num_blocks, block_size=kind.block_size) for kind in kinds
+        Node(group.calibration, group.count, num_blocks=group.num_blocks, block_size=group.block_size)
+        for group in groups
     ]
     # An engine that decodes the first token apart has one decode more: the bound counts the fewer ones.
-    skipped = any(kind.engine.first_token_at_prefill_end for kind in kinds)
+    skipped = any(group.engine.first_token_at_prefill_end for group in groups)
     return fluid_capacity_of(nodes, drawn.prompt_tokens, drawn.output_tokens, first_token_at_prefill_end=skipped).rps

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from llmsim.errors import ConfigError
-from llmsim.runs.replica_groups import kinds_of, limits_of
+from llmsim.runs.replica_groups import groups_of, limits_of
 from llmsim.runs.simulation import simulate
 from llmsim.studies.capacity.search import Found, Probe, Search
 from llmsim.traces.selection import open_source
@@ -91,7 +91,7 @@ def seeds_matter(spec: RunSpec) -> bool:
 
 
 def _longest(spec: RunSpec) -> dict[str, int]:
-    return limits_of(kinds_of(spec))
+    return limits_of(groups_of(spec))
 
 
 @dataclass(slots=True)

@@ -10,13 +10,13 @@ from llmsim.runs.text import WIDTH
 from llmsim.studies.capacity.search import CHECKS
 
 if TYPE_CHECKING:
-    from llmsim.studies.capacity.intervals import Estimate
-    from llmsim.studies.capacity.report import Report, SchedulerResult, SeedResult
+    from llmsim.studies.capacity.answers import Answers, SchedulerResult, SeedResult
+    from llmsim.theory.intervals import Estimate
 
 NAME_WIDTH = 30
 
 
-def report_text(report: Report) -> str:
+def report_text(report: Answers) -> str:
     """The question, one line a scheduler, one line a seed, and what a reader must know."""
     names, legend = _names([result.label for result in report.schedulers])
     parts = [_question(report), _table(_overview(report, names)), _table(_by_seed(report, names))]
@@ -36,7 +36,7 @@ def _names(labels: Sequence[str]) -> tuple[list[str], str]:
     return heads, "\n".join(mark + label for mark, label in zip(marks, labels, strict=True))
 
 
-def _question(report: Report) -> str:
+def _question(report: Answers) -> str:
     plan = report.plan
     if plan.find == "replicas":
         question = f"Fewest replicas (at most {plan.max_replicas}) that keep {plan.criterion.text}"
@@ -58,7 +58,7 @@ def _table(rows: list[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
-def _overview(report: Report, names: Sequence[str]) -> list[tuple[str, ...]]:
+def _overview(report: Answers, names: Sequence[str]) -> list[tuple[str, ...]]:
     several = len(report.schedulers) > 1
     replicas = report.plan.find == "replicas"
     head = ["scheduler", *(["all seeds"] if replicas else []), "mean", "95 % CI", "median"]
@@ -85,7 +85,7 @@ def _estimate(value: Estimate | None) -> tuple[str, str, str]:
     return f"{value.mean:.4g}", interval, f"{value.median:.4g}"
 
 
-def _by_seed(report: Report, names: Sequence[str]) -> list[tuple[str, ...]]:
+def _by_seed(report: Answers, names: Sequence[str]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("scheduler", "seed", "keeps", "fails", "probes", "decided by")]
     for name, result in zip(names, report.schedulers, strict=True):
         rows += [_seed_row(name, seed) for seed in result.seeds]
@@ -98,7 +98,7 @@ def _seed_row(name: str, seed: SeedResult) -> tuple[str, ...]:
     return (name, str(seed.seed), *seed.words(), str(len(seed.found.probes)), why)
 
 
-def _notes(report: Report, names: Sequence[str]) -> Iterator[str]:
+def _notes(report: Answers, names: Sequence[str]) -> Iterator[str]:
     plan = report.plan
     if plan.bound_rps is not None:
         yield _bound(report, names)
@@ -119,7 +119,7 @@ def _notes(report: Report, names: Sequence[str]) -> Iterator[str]:
     yield _monotone(report)
 
 
-def _bound(report: Report, names: Sequence[str]) -> str:
+def _bound(report: Answers, names: Sequence[str]) -> str:
     bound = report.plan.bound_rps
     assert bound is not None
     if report.plan.find == "replicas":
@@ -133,7 +133,7 @@ def _bound(report: Report, names: Sequence[str]) -> str:
     return line
 
 
-def _scheduler_notes(report: Report, name: str, result: SchedulerResult) -> Iterator[str]:
+def _scheduler_notes(report: Answers, name: str, result: SchedulerResult) -> Iterator[str]:
     brackets = [seed.found.bracket for seed in result.seeds]
     rates = report.plan.find == "rate"
     none = [bracket.fails or 0.0 for bracket in brackets if bracket.keeps is None]
@@ -155,7 +155,7 @@ def _scheduler_notes(report: Report, name: str, result: SchedulerResult) -> Iter
         )
 
 
-def _monotone(report: Report) -> str:
+def _monotone(report: Answers) -> str:
     turned = sum(seed.inversions for result in report.schedulers for seed in result.seeds)
     probes = sum(len(seed.found.probes) for result in report.schedulers for seed in result.seeds)
     if report.plan.find == "replicas":

@@ -11,8 +11,8 @@ from scipy import stats
 
 from llmsim.errors import ConfigError
 from llmsim.studies.capacity import Bracket, Probe, drive, osdi_search, rate_search, replica_search
-from llmsim.studies.capacity.intervals import mean_estimate, ratio_estimate
 from llmsim.studies.capacity.search import REACH, inversions
+from llmsim.theory.intervals import mean_estimate, ratio_estimate
 
 
 def below(border: float):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llmsim.errors import ConfigError
-from llmsim.runs.results import to_json
+from llmsim.runs.headline import to_json
 from llmsim.runs.simulation import simulate
 from llmsim.spec.run_spec import ClusterSpec, GroupSpec, RunSpec, load_runs
 from llmsim.studies.capacity import Criterion, Plan, find_capacity
