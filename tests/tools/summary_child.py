@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LIMIT_S = 60
 """Seconds that one spec may take; longer counts as an error."""
+FEW_VALUES = 40
+"""Different latencies that a stream of few values keeps; the percentiles of more are estimated."""
 TABLES = ("requests", "iterations", "token_ranges")
 FACTS = ("config", "seed", "workload", "calibration", "calibrations")
 """What of a manifest depends on the run alone."""
@@ -82,8 +84,9 @@ def _in_python(drawn: Drawn, out: Path) -> Any:
     from llmsim import load_runs, simulate, simulate_stream
 
     for run in load_runs(drawn.file, drawn.overrides):
-        if drawn.way == "stream":
-            yield simulate_stream(run, out).load()
+        if drawn.way.startswith("stream"):
+            few = {"exact_values": FEW_VALUES} if drawn.way != "stream" else {}
+            yield simulate_stream(run, out, **few).load()
         else:
             result = simulate(run)
             result.save(out)
@@ -91,8 +94,8 @@ def _in_python(drawn: Drawn, out: Path) -> Any:
 
 
 def _command(drawn: Drawn, out: Path) -> dict[str, Any]:
-    """`python -m llmsim simulate` in this process: exit code, stdout, and stderr but for the folders' names."""
-    options = ["--json", "--out", str(out), *(["--stream"] if drawn.way.endswith("--stream") else [])]
+    """`python -m llmsim simulate` in this process: exit code, stdout and stderr, without names of folders."""
+    options = ["--out", str(out), *drawn.way.split()[1:]]
     options += [word for line in drawn.overrides for word in ("--set", line)]
     arguments, stdout, stderr = sys.argv, io.StringIO(), io.StringIO()
     sys.argv = ["llmsim", "simulate", drawn.file, *options]
@@ -104,8 +107,12 @@ def _command(drawn: Drawn, out: Path) -> dict[str, Any]:
         code = end.code or 0
     finally:
         sys.argv = arguments
-    said = [line for line in stderr.getvalue().splitlines() if not line.startswith("saved ")]
-    return {"code": code, "stdout": stdout.getvalue(), "stderr": "\n".join(said)}
+    return {"code": code, "stdout": _without_folders(stdout), "stderr": _without_folders(stderr)}
+
+
+def _without_folders(text: io.StringIO) -> str:
+    """The names of run directories hold the time."""
+    return "\n".join(line for line in text.getvalue().splitlines() if not line.startswith("saved "))
 
 
 def _folders(out: Path) -> list[Path]:

@@ -34,7 +34,10 @@ SHORTEST_LIMIT = 1024
 
 
 def draw_cluster(rng: Random, shape: str, scheduler: str, router: str, span_s: float) -> dict[str, Any]:
-    """The keys calibration, scheduler, engine and cluster of a run whose arrivals last about `span_s` seconds."""
+    """The keys calibration, scheduler, engine and cluster of a run whose arrivals last about `span_s` seconds.
+
+    Of shape "one" it is one replica, and `router` is not asked for.
+    """
     model = rng.choice(list(MODELS))
     semantics = _semantics(rng)
     run: dict[str, Any] = {
@@ -54,13 +57,14 @@ def draw_cluster(rng: Random, shape: str, scheduler: str, router: str, span_s: f
     if "scheduled" in shape:
         for group in cluster["groups"][: rng.randint(1, 2)]:
             group["schedule"] = draw_schedule(rng, span_s)
+            group["replicas"] *= rng.random() < 0.7  # or none from the start: who arrives must wait
     if cluster:
         run["cluster"] = cluster
     return run
 
 
 def draw_engine(rng: Random, scheduler: str) -> dict[str, Any]:
-    """An engine; its KV is ample (the calibration's) or as tight as one to four sequences of the longest kind."""
+    """An engine; its KV is ample (the calibration's) or as tight as two sequences of the longest kind."""
     engine: dict[str, Any] = {}
     limit = rng.choice((SHORTEST_LIMIT, 2048, None))
     if limit is None and scheduler in ("orca", "faster_transformer"):
@@ -71,7 +75,7 @@ def draw_engine(rng: Random, scheduler: str) -> dict[str, Any]:
     if block_size is not None:
         engine["block_size"] = block_size
     if limit is not None and rng.random() < 0.5:
-        engine["num_blocks"] = math.ceil(limit / (block_size or 16) * rng.uniform(1.4, 4.0))
+        engine["num_blocks"] = math.ceil(limit / (block_size or 16) * rng.uniform(1.4, 2.6))
     if rng.random() < 0.3:
         engine["watermark"] = rng.choice((0.0, 0.05, 0.2))
     if rng.random() < 0.3:
@@ -86,7 +90,7 @@ def draw_engine(rng: Random, scheduler: str) -> dict[str, Any]:
 def draw_schedule(rng: Random, span_s: float) -> list[dict[str, Any]]:
     """One to three steps within the first `span_s` seconds, each adding or draining replicas; the last leaves some."""
     times = sorted(round(span_s * rng.uniform(0.05, 0.9), 3) for _ in range(rng.randint(1, 3)))
-    steps: list[dict[str, Any]] = [{"at_s": at, "replicas": rng.randint(0, 3)} for at in dict.fromkeys(times)]
+    steps: list[dict[str, Any]] = [{"at_s": at, "replicas": rng.choice((0, 0, 1, 2, 3))} for at in dict.fromkeys(times)]
     steps[-1]["replicas"] = rng.randint(1, 3)
     for step in steps:
         if rng.random() < 0.4:

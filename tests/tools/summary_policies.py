@@ -18,7 +18,7 @@ SCHEDULERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "adapts": (True, False),
     },
     "faster_transformer": {"max_num_seqs": (4, 32, 128)},
-    "hold_n": {"token_budget": (256, 512), "hold_n": (0, 1, 2)},
+    "hold_n": {"token_budget": (256, 512), "hold_n": (0, 1)},
     "naive": {"batch_size": (2, 4, 16), "timeout_s": (0.0, 0.1, 0.5)},
     "niyama": {
         "chunk_size": (128, 256, 512),
@@ -38,7 +38,7 @@ SCHEDULERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "chunk_size": (128, 256, 512, 2048),
         "max_num_seqs": (16, 64, 128),
         "order": ("fcfs", "spf"),
-        "dynamic_chunks": (True, False),
+        "dynamic_chunks": (True, True, False),
         "chunk_low": (64, 128),
         "chunk_high": (512, 2048),
         "chunk_max_tokens": (2048, 8192),
@@ -57,7 +57,7 @@ SCHEDULERS: dict[str, dict[str, tuple[Any, ...]]] = {
         "order": ("fcfs", "spf"),
         "user_priority": (True, False),
     },
-    "vllm_v0": {"max_num_batched_tokens": (8192, None), "max_num_seqs": (16, 64, 128)},
+    "vllm_v0": {"max_num_batched_tokens": (300_000, None), "max_num_seqs": (16, 64, 128)},
     "vllm_v1": {
         "max_num_batched_tokens": (256, 1024, 8192),
         "max_num_seqs": (32, 128, 256),

@@ -14,8 +14,9 @@ from summary_clusters import SHAPES, draw_cluster, write_calibrations
 from summary_policies import OWN_POLICIES, ROUTERS, SCHEDULERS, draw_policy
 from summary_workloads import SOURCES, draw_workload
 
-WAYS = ("memory", "stream", "command", "command --stream")
-"""How a spec is served: by `simulate`, by `simulate_stream`, or by `python -m llmsim simulate`."""
+WAYS = ("memory", "stream", "stream of few values", "command", "command --json", "command --json --stream")
+"""How a spec is served: by `simulate`, by `simulate_stream` (also with so few exact values that its percentiles are
+estimates), or by `python -m llmsim simulate` with these options."""
 WRONG_EVERY = 15
 """One spec of so many has a mistake, so that errors are compared, too."""
 INDEX = "specs.json"
@@ -61,19 +62,22 @@ def _draw(number: int, seed: int, folder: Path) -> Drawn:
     rng = Random(f"{seed}/spec/{number}")
     turn = {"scheduler": list(SCHEDULERS), "router": list(ROUTERS), "shape": SHAPES, "source": SOURCES, "way": WAYS}
     facts = {what: _turn(what, choices, number, seed) for what, choices in turn.items()}
-    rate = rng.choice((1.5, 3.0, 6.0, 12.0))
+    if facts["shape"] == "one":
+        del facts["router"]
+    rate = rng.choice((1.5, 4.0, 8.0, 16.0))
     count = rng.randint(100, 500)
     path = folder / f"spec-{number:03d}.yaml"
-    run = draw_cluster(rng, facts["shape"], facts["scheduler"], facts["router"], count / rate)
+    run = draw_cluster(rng, facts["shape"], facts["scheduler"], facts.get("router", ""), count / rate)
     groups = run.get("cluster", {}).get("groups", ())
     models = list(dict.fromkeys(group["model"] for group in groups if "model" in group))
     engines = [run["engine"], *(group["engine"] for group in groups if "engine" in group)]
     tight = any("num_blocks" in engine for engine in engines)
     workload = draw_workload(rng, facts["source"], count, rate, models or [""], path, clip=tight)
     run = {"name": path.stem, "seed": rng.randint(0, 10**6), "workload": workload, **run, **_options(rng, count / rate)}
-    if rng.random() < 0.15 and not groups:
+    mistaken = number % WRONG_EVERY == WRONG_EVERY // 2
+    if rng.random() < 0.25 and not groups and not mistaken:
         run["schedulers"] = [run.pop("scheduler"), draw_policy(rng, rng.choice(list(SCHEDULERS)), SCHEDULERS)]
-    if number % WRONG_EVERY == WRONG_EVERY // 2:
+    if mistaken:
         facts["mistake"] = _turn("mistake", list(MISTAKES), number // WRONG_EVERY, seed)
         MISTAKES[facts["mistake"]](run)
     overrides = (f"seed={rng.randint(0, 99)}", f"engine.watermark={rng.choice((0.01, 0.1))}")
@@ -131,4 +135,4 @@ MISTAKES: dict[str, Callable[[dict[str, Any]], None]] = {
     "no batch ahead": lambda run: run.update(scheduler="orca", engine={**run["engine"], "async_scheduling": True}),
     "nobody serves the model": lambda run: run["workload"].update(classes=[{"name": "one", "model": "gpt-2"}]),
 }
-"""Mistakes by name; each changes a spec that is right (without `schedulers`, which a mistake may contradict)."""
+"""Mistakes by name; each changes a spec that is right."""

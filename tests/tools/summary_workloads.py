@@ -130,7 +130,7 @@ def _file(rng: Random, source: str, count: int, rate: float, models: Sequence[st
     if source not in ("mooncake", "lines") and rng.random() < 0.3:
         table.insert(rng.randint(1, len(table)), ["0" for _ in table[0]])
         more["on_bad"] = "drop"
-    text = _json_lines(table) if source in ("mooncake", "lines") else _csv(table)
+    text = _json_lines(table) if source in ("mooncake", "lines") else _csv(rng, table)
     target = path.with_suffix(".jsonl" if source in ("mooncake", "lines") else ".csv")
     data = text.encode()
     if rng.random() < 0.4:
@@ -207,9 +207,14 @@ def _with_models(table: Table, column: str, asked: list[str] | None) -> Table:
     return [[*row, cell] for row, cell in zip(table, [column, *asked], strict=True)]
 
 
-def _csv(table: Table) -> str:
+def _csv(rng: Random, table: Table) -> str:
+    """One of three in the style of spreadsheets: byte order mark, all cells quoted, carriage returns."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(table)
+    if rng.random() < 0.3:
+        text.write("\ufeff")
+        csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\r\n").writerows(table)
+    else:
+        csv.writer(text, lineterminator="\n").writerows(table)
     return text.getvalue()
 
 

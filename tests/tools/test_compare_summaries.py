@@ -54,7 +54,7 @@ def test_the_same_seed_writes_the_same_bytes_however_many_are_drawn(tmp_path):
 def test_sixty_specs_cover_every_policy_and_router(tmp_path):
     drawn = draw_specs(60, 0, tmp_path)
     for what, known in (("scheduler", SCHEDULERS), ("router", ROUTERS)):
-        assert {one.facts[what] for one in drawn} == set(known)
+        assert {one.facts[what] for one in drawn if what in one.facts} == set(known)
     assert sum("mistake" in one.facts for one in drawn) == 4
     assert len(MISTAKES) == 10
 
@@ -111,9 +111,9 @@ def test_a_planted_difference_is_found(tmp_path, capsys):
     package.mkdir(parents=True)
     package.joinpath("__init__.py").write_text(PLANTED.format(real=str(ROOT / "llmsim")), encoding="utf-8")
     folder = tmp_path / "kept"
-    assert main(["--against", str(package.parent), "--specs", "4", "--keep", str(folder)]) == 1
+    assert main(["--against", str(package.parent), "--specs", "6", "--keep", str(folder)]) == 1
     said = capsys.readouterr().out
-    assert "4 specs: 3 equal, 0 with the same error, 1 differ" in said
+    assert "6 specs: 5 equal, 0 with the same error, 1 differ" in said
     file = re.search(r"DIFFERS: (spec-\d+\.yaml) \(memory;", said)
     assert file is not None
     assert (folder / "specs" / file[1]).is_file()
