@@ -123,7 +123,7 @@ def _folders(out: Path) -> list[Path]:
 def _of_folder(folder: Path) -> dict[str, Any]:
     from llmsim import Result
 
-    return _of_result(Result.load(folder)) | {"saved": (folder / "summary.json").read_text(encoding="utf-8")}
+    return _of_result(Result.load(folder)) | {"summary": (folder / "summary.json").read_text(encoding="utf-8")}
 
 
 def _of_result(result: Result) -> dict[str, Any]:
