@@ -85,7 +85,7 @@ def _in_python(drawn: Drawn, out: Path) -> Any:
 
     for run in load_runs(drawn.file, drawn.overrides):
         if drawn.way.startswith("stream"):
-            few = {"exact_values": FEW_VALUES} if drawn.way != "stream" else {}
+            few: dict[str, Any] = {"exact_values": FEW_VALUES} if drawn.way != "stream" else {}
             yield simulate_stream(run, out, **few).load()
         else:
             result = simulate(run)
