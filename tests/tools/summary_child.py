@@ -33,8 +33,8 @@ LIMIT_S = 60
 FEW_VALUES = 40
 """Different latencies that a stream of few values keeps; the percentiles of more are estimated."""
 TABLES = ("requests", "iterations", "token_ranges")
-FACTS = ("config", "seed", "workload", "calibration", "calibrations")
-"""What of a manifest depends on the run alone."""
+FACTS = ("config", "seed", "workload")
+"""What of a manifest depends on the run alone. Summaries name the calibrations, whose files may gain a source."""
 
 
 class TooLong(BaseException):
