@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def part(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
 def runtime_imports(path: Path) -> list[str]:
     """Modules imported when the file runs: those under `if TYPE_CHECKING` are for the type checker alone."""
     found: list[str] = []

@@ -5,24 +5,45 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from llmsim.cli import app
 from llmsim.costs.calibration import load_calibration
 from llmsim.errors import CalibrationError, CapacityError, ConfigError
+from llmsim.importers import vllm_forward
 from llmsim.importers.options import ImportOptions
 from llmsim.importers.registry import importer_named
 from llmsim.importers.vllm_forward import forward_table, import_vllm_forward, read_forward
 from llmsim.importers.vllm_shapes import main
 from llmsim.profiling.features import SUMS
+from llmsim.profiling.fitted import BatchTimeFit
 from tests.importers.forward_files import LINEAR, PLAN, forward_cases, write_forward
 
 GIVEN: dict[str, Any] = {"device": "h100", "model": "llama-3-8b", "host_us": 800.0, "num_blocks": 27000}
 CASES = forward_cases()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def equal_tables_are_fitted_once() -> Iterator[None]:
+    """Most tests import the same batches, and the fit depends on the table alone."""
+    fits: dict[str, BatchTimeFit] = {}
+    fit_batch_time = vllm_forward.fit_batch_time
+
+    def fitted(table: pd.DataFrame) -> BatchTimeFit:
+        key = table.to_csv()
+        if key not in fits:
+            fits[key] = fit_batch_time(table)
+        return fits[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm_forward, "fit_batch_time", fitted)
+        yield
 
 
 def imported(tmp_path: Path, cases: object = None, **options: Any):
