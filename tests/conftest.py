@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from tests.effort import examples
 
@@ -19,9 +18,12 @@ if IS_WORKER:  # there is a worker for each core: threads of linear algebra woul
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
-# The same examples in every run and every worker; no deadline, since the machine's other cores are busy, too.
-settings.register_profile("tests", max_examples=examples(100), deadline=None, derandomize=True)
-settings.load_profile("tests")
+if find_spec("hypothesis"):  # a GPU machine without a network may lack it, and its tests need none
+    from hypothesis import settings
+
+    # The same examples in every run and every worker; no deadline, since the machine's other cores are busy, too.
+    settings.register_profile("tests", max_examples=examples(100), deadline=None, derandomize=True)
+    settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
