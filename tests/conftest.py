@@ -22,7 +22,7 @@ if find_spec("hypothesis"):  # a GPU machine without a network may lack it, and 
     from hypothesis import settings
 
     # The same examples in every run and every worker; no deadline, since the machine's other cores are busy, too.
-    settings.register_profile("tests", max_examples=examples(100), deadline=None, derandomize=True)
+    settings.register_profile("tests", max_examples=examples(100, 40), deadline=None, derandomize=True)
     settings.load_profile("tests")
 
 

@@ -47,6 +47,16 @@ def on_one_core(wanted: bool) -> Iterator[None]:
         os.sched_setaffinity(0, cores)
 
 
+def execute(client) -> None:
+    """All cells. A port that was free when the kernel's were chosen may be another test's by now: once more, then."""
+    try:
+        client.execute()
+    except RuntimeError as error:
+        if not str(error).startswith("Kernel died before replying"):
+            raise
+        client.execute()
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_script_and_notebook_hold_the_same_cells_and_no_outputs(script):
     pair = script.with_suffix(".ipynb")
@@ -78,7 +88,7 @@ def test_the_notebook_runs_and_leaves_a_page_a_table_and_csv(script, tmp_path, m
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
     )
     with on_one_core(not ALL and script.stem not in IN_PROCESSES):
-        client.execute()
+        execute(client)
     left = tmp_path / script.stem
     page = (left / "page.html").read_text(encoding="utf-8")
     assert page.count("<script") >= 1
