@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 import pytest
 
@@ -303,3 +304,31 @@ def test_vllm_v1_admits_beside_long_prompts_only_what_its_budget_holds():
     assert ends[:10] == sorted(ends[:10])
     assert max(ends[:10]) < min(ends[10:]), "those in front were served first"
     assert all(r.generated == r.output_tokens for r in requests)
+
+
+@dataclass
+class Bursts(VllmV1):
+    """A variant whose prompts begin with chunks of ten tokens and then take all there is."""
+
+    long_prefill_token_threshold: int = 500
+
+    def _chunk(self, request):
+        return min(super()._chunk(request), 10 if request.computed < 40 else 10**9)
+
+
+def test_vllm_v1_holds_back_decodes_that_the_budget_does_not_reach_and_they_go_on_afterwards():
+    """A prompt of 600 tokens is first in line; from its fifth chunk on it leaves nothing to the decodes behind it."""
+    requests = requests_of([(0, 600, 2)] + [(0, 10, 30)] * 20)
+    seen = Batches()
+    policy = lambda: Bursts(max_num_batched_tokens=130, max_num_seqs=128, reserve_full_isl=False)  # noqa: E731
+    serve(requests, policy, num_blocks=2000, observer=seen, macro=False)
+    shapes = [(b.prefills, len(b.decodes)) for b in seen.batches]
+    first = shapes.index(([(0, 130)], 0))
+    assert shapes[first - 1] == ([(0, 10)], 20)
+    assert shapes[first : first + 4] == [([(0, 130)], 0)] * 4
+    assert shapes[first + 4] == ([(0, 40)], 20), "the rest of the prompt, and all who were held back"
+    assert all(r.generated == r.output_tokens for r in requests)
+
+
+def test_a_policy_that_holds_decodes_back_conforms():
+    check_scheduler(lambda: Bursts(max_num_batched_tokens=130, max_num_seqs=128), cases=SOME)
