@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from simpy.events import Event
 
+from llmsim.core.answers import alarm_of, batch_of, repetitions_of
+from llmsim.core.batch import Batch
 from llmsim.core.clock import Clock, Tick
 from llmsim.errors import StalledError
 from llmsim.schedulers.base import Scheduler
 
 if TYPE_CHECKING:
-    from llmsim.core.batch import Batch
     from llmsim.core.kvcache import KVCache
     from llmsim.core.request import Request
     from llmsim.engine.recorder import Recorder
@@ -116,6 +117,8 @@ class Replica:
         while not self.stopped:
             self.changed.add(self.index)  # once a pass: nobody looks before the next yield
             batch = schedule(now)
+            if batch.__class__ is not Batch:
+                batch_of(scheduler, batch)
             if batch.preempted or batch.rejected:
                 self._settle_losses(batch)
             if not batch.prefill_seqs and not batch.decode_tokens:
@@ -152,9 +155,8 @@ class Replica:
         """An arrival: the iteration in flight completes, the rest of the run is dropped."""
         assert self.flight is not None
         assert self._run_over is not None
-        batch, ends = self.flight
-        ends = self._cut(ends, self.env.now)
-        self.flight = batch, ends
+        ends = self._cut(self.flight[1], self.env.now)
+        self.flight = self.flight[0], ends
         self.changed.add(self.index)
         self._run_over = self._run_over.moved(ends[-1])
 
@@ -164,10 +166,9 @@ class Replica:
 
     def _set_alarm(self, now: int) -> None:
         """Wake up when the policy wants to be asked again, unless an arrival comes first."""
-        at = self.scheduler.wake_at(now)
+        at = alarm_of(self.scheduler, now)
         if at is None:
             return
-        assert at > now, f"{type(self.scheduler).__name__} wants to be woken at {at} ns, but it is {now} ns"
         idle = self._idle
         alarm = self.env.timeout(at - now)
         assert alarm.callbacks is not None
@@ -178,6 +179,8 @@ class Replica:
         if batch.decode_list or not self.macro:
             return 1
         steady = self.scheduler.steady_iterations(batch)
+        if steady.__class__ is not int or steady < 1:
+            steady = repetitions_of(self.scheduler, steady)
         if steady == 1 or batch.decodes is None:
             return steady
         return min(steady, batch.decodes.steps_to_finish())
@@ -192,7 +195,7 @@ class Replica:
             raise StalledError.livelock(self.scheduler, LIVELOCK, batch.preempted[-1].id, self.kv.num_blocks)
         if self.regenerate_output:
             for request in batch.preempted:
-                request.output_target = request.generated + request.output_tokens
+                request._output_target = request.generated + request.output_tokens
 
     def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
         """Tokens, KV growth, finishes and log of the iterations that ran, the last to end at `last`."""
@@ -204,8 +207,7 @@ class Replica:
             if count > 1:  # a lone iteration is logged as it began; the next batch counts them
                 self.recorder.queue_grew(self._joined_queue_ns)
             self._joined_queue_ns = []
-        decodes = batch.decodes
-        if decodes is not None:
+        if (decodes := batch.decodes) is not None:
             if count > 1:
                 self.kv.take(decodes.growth(1, count - 1))
             self.generated += decodes.size * count
@@ -213,7 +215,7 @@ class Replica:
                 self._finish(request, last)
         for request in batch.decode_list:
             self._emit(request, iteration)
-            if request.generated == request.output_target:
+            if request.generated == request._output_target:
                 self._finish(request, last)
         if batch.prefill_seqs:
             for request, chunk in zip(batch.prefills, batch.chunks):  # noqa: B905  # add_prefill keeps them equal
@@ -232,7 +234,7 @@ class Replica:
         self.scheduler.prompt_done(request)
         if self.first_token_at_prefill_end:
             self._emit(request, iteration)
-            if request.generated == request.output_target:
+            if request.generated == request._output_target:
                 self._finish(request, end)
                 return
         self.scheduler.start_decoding(request)

@@ -26,6 +26,7 @@ __all__ = [
     "RunSpec",
     "StepSpec",
     "apply_override",
+    "as_run",
     "dump_run",
     "load_runs",
     "put",
@@ -88,14 +89,18 @@ def _same_semantics(engine: EngineSpec, other: EngineSpec | None) -> None:
 
 
 def load_runs(
-    path: str | Path | None = None, overrides: Sequence[str] = (), mapping: Mapping[str, Any] | None = None
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    mapping: Mapping[str, Any] | None = None,
+    *,
+    where: str = "command line",
 ) -> list[RunSpec]:
     """The runs that a YAML file describes, one for each of its `schedulers` (or for its `scheduler`).
 
-    `overrides` are `a.b=c` lines applied last. `mapping` stands for what the file holds, where the caller has
-    read it (read_run) and changed it. Raises ConfigError, naming the file and the key.
+    `overrides` are `a.b=c` lines applied last. `mapping` stands for what the file holds, where the caller has read it
+    (read_run) and changed it; `where` is its name in errors. Raises ConfigError, naming the file and the key.
     """
-    where = "command line" if path is None else str(path)
+    where = where if path is None else str(path)
     if mapping is None:
         mapping = {} if path is None else read_run(path)
     mapping = copy.deepcopy(dict(mapping))
@@ -111,6 +116,23 @@ def load_runs(
             raise ConfigError(f"{where}: {required!r} is missing; give it in the YAML file or as {option}")
     variants = [{}] if schedulers is None else [{"scheduler": scheduler} for scheduler in schedulers]
     return [strict.load(RunSpec, {**mapping, **variant}, where) for variant in variants]
+
+
+def as_run(run: RunSpec | str | Path | Mapping[str, Any]) -> RunSpec:
+    """A run that is one, or is described by a YAML file or a mapping; ConfigError if several are described there."""
+    if isinstance(run, RunSpec):
+        return run
+    if not isinstance(run, str | Path | Mapping):
+        raise ConfigError(f"a run is a RunSpec, a YAML file or a mapping but got a {type(run).__name__}: {run!r}")
+    runs = load_runs(mapping=run, where="the mapping") if isinstance(run, Mapping) else load_runs(run)
+    if len(runs) > 1:
+        where = "the mapping" if isinstance(run, Mapping) else str(run)
+        source = "mapping=..." if isinstance(run, Mapping) else repr(str(run))
+        raise ConfigError(
+            f"{where}: describes {len(runs)} runs, one for each of its schedulers, where one is wanted; "
+            f"compare(load_runs({source})) runs them all, load_runs({source})[0] is the first"
+        )
+    return runs[0]
 
 
 def dump_run(spec: RunSpec) -> str:

@@ -223,14 +223,28 @@ def test_slo_syntax() -> None:
     assert parse_slo([]).limits() == {}
 
 
+@pytest.mark.parametrize("text", ["ttft:1s", "ttft<=1s", "ttft<=1000ms", "ttft:1000", "ttft <= 1s", "ttft: 1e3ms"])
+def test_an_slo_may_have_units_and_be_written_as_a_condition(text: str) -> None:
+    assert parse_slo(text) == parse_slo(text.split()) == Slo(ttft=1000)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("ttft", "METRIC:MILLISECONDS"),
+        ("ttft", "an SLO is METRIC:LIMIT, as ttft:200 .milliseconds. or ttft:1s, but got 'ttft'"),
+        ("ttft<1s", "METRIC:LIMIT"),
+        ("ttft>=1s", "METRIC:LIMIT"),
+        ("ttft=1s", "METRIC:LIMIT"),
+        ("ttft:1 s", "METRIC:LIMIT.* but got 's'"),
+        ("ttft:1m", "200ms or 1s, but got 'ttft:1m'"),
+        ("ttft:s", "200ms or 1s, but got 'ttft:s'"),
+        ("ttft:infs", "positive"),
+        ("ttft:0ms", "positive"),
+        ("ttft:1s ttft<=2s", "given twice: 1000 ms and 2s"),
         ("tpt:5", "Did you mean 'tpot'"),
         ("ttft:5 ttft:6", "twice"),
         ("ttft:-1", "positive"),
-        ("ttft:fast", "positive number of milliseconds but got 'ttft:fast'"),
+        ("ttft:fast", "positive number of milliseconds, or a time as 200ms or 1s, but got 'ttft:fast'"),
         ("ttft:inf", "positive"),
     ],
 )
