@@ -117,13 +117,21 @@ def not_modelled(word: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """What is meant by a word of llmsim's own, as an option: it is not modelled, or the `nearest` that there is.
+
+    Names of models, GPUs and versions go to `same_or_all`, names that users choose to `nearest`.
+    """
+    known = list(known)
+    missing = not_modelled(word)
+    there = any(not_modelled(name) == missing for name in known)  # in a policy of the user's, say
+    return missing if missing and not there else nearest(word, known)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
     """' Did you mean 'x'?' for the nearest known word, else those that contain it, else the sorted list of all.
 
-    At most MOST_NAMES are named. Case and punctuation count last: `H100/Llama_3_1_8B` is near `h100/llama-3.1-8b`.
-    For what is not modelled it says so. Names of models, GPUs and versions go to `same_or_all`.
+    At most MOST_NAMES are named. Case and punctuation count last: `Log_Normal` is near `lognormal`.
     """
-    if missing := not_modelled(word):
-        return missing
     known = sorted(known)
     plain = {_plain(name): name for name in reversed(known)}
     near = _plain(word)

@@ -14,7 +14,7 @@ import sys
 import typing
 from abc import ABC
 from collections.abc import Mapping
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MemberDescriptorType
 from typing import Any, ClassVar, Self
 
 from llmsim.core.answers import checked, users_classes
@@ -51,7 +51,7 @@ def _judge(cls: type[Policy]) -> None:
     used = _names_used(theirs)
     for each in reversed(theirs):
         _check_options(each)
-        for name, value in list(vars(each).items()):
+        for name, value in _written(each).items():
             if name in hooks:
                 _check_override(each, name, value, hooks[name])
             else:
@@ -87,7 +87,7 @@ def _check_options(cls: type) -> None:
     inherited: dict[str, Any] = {}
     for base in cls.__mro__[1:]:
         inherited = {**vars(base).get("__dataclass_fields__", {}), **inherited}
-    for name in set(vars(cls)) & set(inherited) - set(own):
+    for name in set(_written(cls)) & set(inherited) - set(own):
         if is_dataclass or "__init__" not in vars(cls):
             value = vars(cls)[name]
             raise ConfigError(
@@ -170,6 +170,11 @@ def _comparable(value: Any, hooks: Hooks) -> dict[str, bool]:
         for name, hook in hooks.items()
         if not (is_method and isinstance(hook, int | float | str) and not isinstance(hook, bool))
     }
+
+
+def _written(cls: type) -> dict[str, Any]:
+    """What the class's author wrote there: all but the places that @dataclass(slots=True) makes."""
+    return {name: value for name, value in vars(cls).items() if not isinstance(value, MemberDescriptorType)}
 
 
 def _names_used(classes: list[type]) -> dict[str, int]:

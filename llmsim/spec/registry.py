@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from llmsim.core.policy import no_dataclass
-from llmsim.errors import ConfigError, did_you_mean, place
+from llmsim.errors import ConfigError, did_you_mean, nearest, place
 from llmsim.spec.strict import WORDS
 
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -72,7 +72,7 @@ def resolve(kind: str, name: str) -> type:
     if not (inspect.isclass(found) and issubclass(found, base)):
         known = [n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base) and c is not base]
         what = f"has no class {class_name!r}" if found is None else f"{class_name!r} is no {base.__name__}"
-        raise ConfigError(f"{kind} {name!r}: {module_name} {what}.{did_you_mean(class_name, known)}")
+        raise ConfigError(f"{kind} {name!r}: {module_name} {what}.{nearest(class_name, known)}")
     return found
 
 
@@ -106,7 +106,8 @@ def as_mapping(kind: str, choice: object) -> dict[str, Any]:
             raise ConfigError(f"a {kind} needs a name but got {dict(choice)!r}; write {{name: ..., option: value}}")
         return dict(choice)
     if not isinstance(choice, str) or not choice:
-        raise ConfigError(f"a {kind} is a name or a mapping with a name but got {choice!r}")
+        made = f"; give an object of the class: {choice.__name__}()" if isinstance(choice, type) else ""
+        raise ConfigError(f"a {kind} is a name or a mapping with a name but got {choice!r}{made}")
     name, *pairs = choice.split(",")
     options: dict[str, Any] = {"name": name.strip()}
     for pair in pairs:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llmsim.errors import ConfigError, TraceError, did_you_mean
+from llmsim.errors import ConfigError, TraceError, did_you_mean, nearest
 from llmsim.traces.schema import CLASS_COLUMNS, LENGTHS
 
 ARRIVAL_UNITS = {
@@ -174,7 +174,7 @@ def _without_time(layout: Layout) -> Layout:
 def _missing(column: str, layout: Layout, header: Sequence[str], source: str) -> str:
     """Message for a required column that is not there."""
     # A column that the format uses for something else is no misspelling of this one.
-    hint = did_you_mean(column, [name for name in header if name not in layout.required])
+    hint = nearest(column, [name for name in header if name not in layout.required])
     return (
         f"{source}: row 1 (the header) has no column {column!r}, which format {layout.name!r} needs (found: "
         f"{', '.join(header)}).{hint if 'mean' in hint else ''} Rename a column, or map the columns with "

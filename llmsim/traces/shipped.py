@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmsim.data import data_folders
-from llmsim.errors import TraceError, did_you_mean
+from llmsim.errors import TraceError, nearest
 
 
 def names() -> list[str]:
@@ -20,7 +20,7 @@ def find(name: str) -> Path:
         if file.is_file():
             return file
     raise TraceError(
-        f"no shipped workload is called {name!r} and there is no such file.{did_you_mean(name, names())}"
+        f"no shipped workload is called {name!r} and there is no such file.{nearest(name, names())}"
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from llmsim.errors import ConfigError, TraceError, did_you_mean
+from llmsim.errors import ConfigError, TraceError, nearest
 from llmsim.traces import files
 from llmsim.traces.limits import ON_BAD
 from llmsim.traces.parsing import Fault, Mask, parse_count, parse_time
@@ -78,7 +78,7 @@ def _columns(raw: RawTable) -> tuple[str, ...]:
     for column in ("request_id", *LENGTHS, *(time for time in TIMES if time not in MAY_LACK)):
         if column not in there:
             raise TraceError(
-                f"{raw.source}: row 1 (the header) has no column {column!r}.{did_you_mean(column, there)} A measured "
+                f"{raw.source}: row 1 (the header) has no column {column!r}.{nearest(column, there)} A measured "
                 "run needs request_id, arrival_s, first_token_s, last_token_s, input_tokens and output_tokens, as "
                 "`llmsim bench` writes them"
             )

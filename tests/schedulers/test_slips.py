@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import linecache
 import re
 import subprocess
@@ -148,6 +150,36 @@ class Plain(Mine):
 def test_helpers_of_ones_own_are_allowed(tmp_path):
     policy = registry.build("scheduler", written(tmp_path, HONEST))
     assert policy.taste == 1.0
+
+
+def test_any_kind_of_class_may_be_a_policy():
+    @dataclass(slots=True)
+    class Slotted(ContinuousBatching):
+        taste: int = 1
+
+        def order_waiting(self, now):
+            pass
+
+    class WithInit(ContinuousBatching):
+        taste: float = 3.0
+
+        def __init__(self, taste=1.0):
+            super().__init__()
+            self.taste = taste
+
+    class Wrapped(ContinuousBatching):
+        @functools.lru_cache(None)  # noqa: B019
+        def chunk_limit(self, request):
+            return 100
+
+        __hash__ = object.__hash__
+        order_waiting = functools.partialmethod(lambda self, now, more: None, more=1)
+
+    for policy in (Slotted(taste=2), WithInit(2), Wrapped()):
+        assert copy.copy(policy) == policy
+        serve(workload(3), lambda policy=policy: copy.copy(policy))
+    with pytest.raises(ConfigError, match=r"give an object of the class: Wrapped\(\)"):
+        registry.build("scheduler", Wrapped)
 
 
 def test_names_are_judged_by_their_letters():

@@ -14,6 +14,7 @@ from llmsim.data import data_folders
 from llmsim.errors import NOT_MODELLED, LlmsimError, did_you_mean, not_modelled, same_name
 from llmsim.spec import registry
 from llmsim.spec.run_spec import load_runs
+from llmsim.traces.workload import WorkloadSpec, build_workload
 
 RUN = {"workload": {"trace": "sharegpt4"}, "calibration": "a100/llama-3-8b"}
 ASKED = [
@@ -121,6 +122,21 @@ def test_nothing_else_is_near_a_model_a_gpu_or_a_version():
         with pytest.raises(LlmsimError, match="There are: ") as caught:
             ask()
         assert "Did you mean" not in str(caught.value)
+
+
+def test_names_that_users_choose_are_not_taken_for_what_is_not_modelled(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from dataclasses import dataclass\nfrom llmsim import ContinuousBatching\n\n"
+        "@dataclass\nclass MoeAware(ContinuousBatching):\n    lora_share: float = 0.5\n"
+    )
+    with pytest.raises(LlmsimError, match="Did you mean 'MoeAware'"):
+        registry.build("scheduler", f"{path}:MoeAwre")
+    with pytest.raises(LlmsimError, match="Did you mean 'lora_share'"):
+        registry.build("scheduler", f"{path}:MoeAware,lora_shar=1")
+    with pytest.raises(LlmsimError, match="no such file") as caught:
+        build_workload(WorkloadSpec(trace="lora-sessions.csv"), 0, 4096)
+    assert "modelled" not in str(caught.value)
 
 
 def test_a_slip_is_a_slip():
