@@ -1,0 +1,141 @@
+"""DuckDB, which reads and sorts workload files: imported on first use, in bounded memory, with all cells as text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmsim.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+MEMORY = "1GiB"
+"""What the engine may hold if nothing else is asked for; beyond it, it works on disk (TMPDIR)."""
+_LEAST_ROWS = 8192
+_LEAST_BYTES = 64 * 2**20
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?B)", re.IGNORECASE)
+_PREFIXES = " KMGT"
+
+
+class Refused(Exception):
+    """What the engine cannot read; it does not say in which row, or not in our words."""
+
+
+def check_memory(memory: str) -> None:
+    """ConfigError for a size that is none, or below what the engine needs."""
+    match = _SIZE.fullmatch(memory) if isinstance(memory, str) else None
+    if match is None:
+        raise ConfigError(f"memory must be a size such as 512MiB or 2GiB but got {memory!r}")
+    base = 1024 if "i" in match[2].lower() else 1000
+    if float(match[1]) * base ** _PREFIXES.index(match[2][0].upper()) < _LEAST_BYTES:
+        raise ConfigError(f"memory must be at least 64MiB, which the engine needs for itself, but got {memory!r}")
+
+
+@contextmanager
+def connect(folder: Path, memory: str | None) -> Iterator[DuckDBPyConnection]:
+    """A connection that puts what does not fit `memory`, its tables too, into `folder`."""
+    import duckdb  # only where a file is read
+
+    config: dict[str, Any] = {
+        "memory_limit": memory or MEMORY,
+        "temp_directory": str(folder / "spill"),
+        "threads": 2,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    with duckdb.connect(config=config) as connection:
+        yield connection
+
+
+def batches(connection: DuckDBPyConnection, query: str, size: int) -> Iterator[pa.RecordBatch]:
+    """Rows of a query, in its order, at most `size` at a time.
+
+    Refused for a file that the engine cannot read, ConfigError if its memory does not do.
+    """
+    import duckdb
+
+    try:
+        for batch in connection.sql(query).to_arrow_reader(max(size, _LEAST_ROWS)):
+            for start in range(0, batch.num_rows, size):
+                yield batch.slice(start, size)
+    except duckdb.OutOfMemoryException as error:
+        raise ConfigError(f"memory: the trace cannot be read within it ({_line(error)}); allow more") from None
+    except (duckdb.Error, ValueError) as error:
+        raise Refused(_line(error)) from None
+
+
+def columns(connection: DuckDBPyConnection, query: str) -> list[str]:
+    """Names of the columns of a query; Refused as from `batches`."""
+    import duckdb
+
+    try:
+        return list(connection.sql(query).columns)
+    except duckdb.Error as error:
+        raise Refused(_line(error)) from None
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def literal(text: str) -> str:
+    """A text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def csv_query(path: Path, delimiter: str, width: int, skip: int, wanted: Sequence[int]) -> str:
+    """The cells of plain CSV (no quotes, one kind of line end) below `skip` lines, less rows without any text.
+
+    Strict: a row with too many fields, or what is no UTF-8, is refused. Fields that a row lacks are empty.
+    """
+    names = [f"c{i}" for i in range(width)]
+    types = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
+    cells = ", ".join(f"coalesce(c{i}, '') AS c{i}" for i in wanted)
+    return (
+        f"SELECT {cells or '1'} FROM read_csv({literal(str(path))}, auto_detect=false, compression='none', header=false, "
+        f"skip={skip}, delim={literal(delimiter)}, quote='', escape='', comment='', columns={{{types}}}, "
+        f"null_padding=true, strict_mode=true) WHERE coalesce({', '.join(names)}) IS NOT NULL"
+    )
+
+
+def json_query(path: Path, array: bool, pointers: Sequence[str]) -> str:
+    """Texts at these places (JSON pointers) of each object, and `odd`: whether a row may not be strict JSON.
+
+    The engine lets commas before a bracket and words such as NaN pass. It reads a number with a fraction as a float:
+    its digits are taken from the text of the row, if what stands there is the same number.
+    """
+    cells = [f"coalesce({_json_cell(pointer)}, '') AS c{i}" for i, pointer in enumerate(pointers)]
+    odd = r"json_type(json) <> 'OBJECT' OR regexp_matches(json, ',\s*[}\]]|[:\[,]\s*[-+]?(?i:nan|inf)')"
+    return (
+        f"SELECT {', '.join([*cells, f'{odd} AS odd'])} FROM read_json_objects({literal(str(path))}, "
+        f"format='{'array' if array else 'newline_delimited'}', compression='none')"
+    )
+
+
+def _json_cell(pointer: str) -> str:
+    at = literal(pointer)
+    key = pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+    digits = literal(f'"{re.escape(key)}"' + r"\s*:\s*(-?[0-9][0-9.eE+-]*)")
+    text, raw = f"(json ->> {at})", f"regexp_extract(json, {digits}, 1)"
+    return (
+        f"CASE WHEN json_type(json, {at}) = 'DOUBLE' AND try_cast({raw} AS DOUBLE) = try_cast({text} AS DOUBLE) "
+        f"THEN {raw} ELSE {text} END"
+    )
+
+
+def parquet_query(path: Path, wanted: Sequence[str] | None = None) -> str:
+    """The cells of a Parquet file as text, lists as JSON; None: all columns as they are."""
+    source = f"read_parquet({literal(str(path))})"
+    if wanted is None:
+        return f"SELECT * FROM {source}"
+    cells = []
+    for i, name in enumerate(wanted):
+        quoted = '"' + name.replace('"', '""') + '"'
+        text = f"to_json({quoted})" if name == "hash_ids" else quoted
+        cells.append(f"coalesce({text}::VARCHAR, '') AS c{i}")
+    return f"SELECT {', '.join(cells)} FROM {source}"
