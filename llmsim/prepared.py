@@ -20,6 +20,7 @@ from llmsim.metrics.plain import plain
 from llmsim.metrics.service import presence_of, service_report
 from llmsim.metrics.summary import PERCENTILES, summary_of
 from llmsim.traces.served import check_models
+from llmsim.traces.totals import order_notes
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class Prepared:
         notes = [
             *idle_models(members_of(self.kinds), workload.slo_classes),
             *unproven([kind.calibration for kind in self.kinds]),
+            *order_notes(workload.description),
         ]
         summary["notes"] = [*summary["notes"], *notes]
         reports = ranges.reports()

@@ -51,6 +51,7 @@ ONLY_IN = {
     "flashinfer": {"executors"},
     "aiohttp": {"client"},
     "distributed": {"sweeps"},
+    "duckdb": {"traces"},
 }
 SCHEDULERS_MAY = {"batch", "decodes", "errors", "kvcache", "request", "schedulers", "units"}
 
@@ -106,7 +107,8 @@ def test_a_library_is_imported_only_where_it_belongs(library):
 def test_importing_the_package_or_the_command_line_loads_nothing_heavy():
     code = (
         "import sys, llmsim, llmsim.cli; "
-        "print([m for m in ('numpy', 'pandas', 'torch', 'plotly', 'sklearn', 'simpy') if m in sys.modules])"
+        "heavy = ('duckdb', 'numpy', 'pandas', 'polars', 'pyarrow', 'torch', 'plotly', 'sklearn', 'simpy'); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmsim.cli.simulate import run_mapping
-from llmsim.cli.trace import Format, Map
+from llmsim.cli.trace import Format, Map, Memory, Sort, TimeUnit
 
 if TYPE_CHECKING:
     from llmsim.client.spec import BenchSpec
@@ -50,6 +50,9 @@ def bench(
     on_long: Annotated[
         str | None, typer.Option(help="Prompts the model cannot take: error (default), drop or clip.")
     ] = None,
+    time_unit: TimeUnit = None,
+    sort: Sort = False,
+    memory: Memory = None,
     rate: Annotated[
         float | None, typer.Option("--rate", "--request-rate", help="Poisson arrivals per second; inf: all at once.")
     ] = None,
@@ -78,7 +81,8 @@ def bench(
     need_aiohttp()
     given = dict(
         trace=trace, calibration=None, format=format, map=map, on_bad=on_bad, on_long=on_long, rate=rate,
-        num_requests=num_requests, seed=seed, replicas=None, horizon=None, warmup=warmup,
+        num_requests=num_requests, seed=seed, replicas=None, horizon=None, warmup=warmup, time_unit=time_unit,
+        sort=sort or None, memory=memory,
     )  # fmt: skip
     own = dict(
         endpoint=endpoint, model=model, api=api, prompts=None if prompts is None else str(prompts),

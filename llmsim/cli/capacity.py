@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmsim.cli.simulate import run_mapping
-from llmsim.cli.trace import Format, Map
+from llmsim.cli.trace import Format, Map, Memory, Sort, TimeUnit
 
 if TYPE_CHECKING:
     from llmsim.capacity import Criterion, Report
@@ -49,6 +49,9 @@ def capacity(
     on_long: Annotated[
         str | None, typer.Option(help="Prompts the model cannot take: error (default), drop or clip.")
     ] = None,
+    time_unit: TimeUnit = None,
+    sort: Sort = False,
+    memory: Memory = None,
     rate: Annotated[
         float | None, typer.Option("--rate", "--request-rate", help="With --find replicas: arrivals per second.")
     ] = None,
@@ -74,7 +77,8 @@ def capacity(
             raise ConfigError(f"{flag} is what --find {find} searches for; give --start for the first candidate")
     given = dict(
         trace=trace, calibration=calibration, format=format, map=map, on_bad=on_bad, on_long=on_long, rate=rate,
-        num_requests=num_requests, seed=seed, replicas=replicas, horizon=horizon, warmup=warmup,
+        num_requests=num_requests, seed=seed, replicas=replicas, horizon=horizon, warmup=warmup, time_unit=time_unit,
+        sort=sort or None, memory=memory,
     )  # fmt: skip
     mapping = run_mapping(config, given, None, slo, scheduler)
     plan = Plan(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from llmsim.cli.trace import Format, Map, column_map
+from llmsim.cli.trace import Format, Map, Memory, Sort, TimeUnit, column_map
 
 if TYPE_CHECKING:
     from llmsim.config import RunSpec
@@ -40,6 +40,9 @@ def simulate(
     on_long: Annotated[
         str | None, typer.Option(help="Prompts the model cannot take: error (default), drop or clip.")
     ] = None,
+    time_unit: TimeUnit = None,
+    sort: Sort = False,
+    memory: Memory = None,
     rate: Annotated[
         float | None, typer.Option("--rate", "--request-rate", help="Poisson arrivals per second; inf: all at once.")
     ] = None,
@@ -69,7 +72,8 @@ def simulate(
 
     given = dict(
         trace=trace, calibration=calibration, format=format, map=map, on_bad=on_bad, on_long=on_long, rate=rate,
-        num_requests=num_requests, seed=seed, replicas=replicas, horizon=horizon, warmup=warmup,
+        num_requests=num_requests, seed=seed, replicas=replicas, horizon=horizon, warmup=warmup, time_unit=time_unit,
+        sort=sort or None, memory=memory,
     )  # fmt: skip
     mapping = run_mapping(config, given, max_concurrency, slo, scheduler)
     for flag, value in (("step_by_step", step_by_step), ("strict_range", strict_range)):
@@ -84,6 +88,9 @@ KEYS = {
     "format": "workload.format",
     "on_bad": "workload.on_bad",
     "on_long": "workload.on_long",
+    "time_unit": "workload.time_unit",
+    "sort": "workload.sort",
+    "memory": "workload.memory",
     "calibration": "calibration",
     "num_requests": "workload.num_requests",
     "seed": "seed",
@@ -103,14 +110,14 @@ def run_mapping(
 ) -> dict[str, Any]:
     """The YAML file (or nothing) with the options laid over it.
 
-    `given` holds the options of KEYS, `map` and `rate`; None stands for an option that was not given.
+    `given` holds options of KEYS, `map` and `rate`; None stands for an option that was not given.
     """
     from llmsim.config import put, read_run
 
     _refuse_target(config, slo)
     mapping: dict[str, Any] = {} if config is None else read_run(config)
     for option, key in KEYS.items():
-        if given[option] is not None:
+        if given.get(option) is not None:
             put(mapping, key, given[option])
     if given["map"] is not None:
         put(mapping, "workload.columns", column_map(given["map"]))

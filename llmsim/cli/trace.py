@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from llmsim.traces.schema import Trace
+    from llmsim.traces.spec import WorkloadSpec
 
 app = typer.Typer(
     name="trace",
@@ -32,7 +33,8 @@ Out = Annotated[
 Format = Annotated[
     str | None,
     typer.Option(
-        "--format", help="azure, sarathi, mooncake, burstgpt or llmsim; told from the header if not given."
+        "--format",
+        help="azure, sarathi, mooncake, bailian, aiperf, burstgpt or llmsim; told from the header if not given.",
     ),
 ]
 Map = Annotated[
@@ -41,7 +43,7 @@ Map = Annotated[
         "--map",
         metavar="FIELD=COLUMN",
         help="Column of a field: arrival_s (_ms, _us, _ns; _at: date-times), prompt_tokens, output_tokens; "
-        "slo_class, tbt_s, ttft_s, ttlt_s, tier, priority, model. Repeat it.",
+        "slo_class, tbt_s, ttft_s, ttlt_s, tier, priority, model. Inside of another: usage.prompt_tokens. Repeat it.",
     ),
 ]
 OnBad = Annotated[str, typer.Option("--on-bad", help="Rows that cannot be used: error, or drop (and count).")]
@@ -51,6 +53,11 @@ OnLong = Annotated[
 ]
 TimeUnit = Annotated[
     str | None, typer.Option("--time-unit", help="Unit of the time column: s, ms, us, ns or datetime.")
+]
+Sort = Annotated[bool, typer.Option("--sort", help="Put the rows in order of arrival, and say how many moved.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="What the reader may hold of the file before it works on disk: 512MiB (default 1GiB)."),
 ]
 Limit = Annotated[int | None, typer.Option("--max-model-len", help="The model's limit in tokens.")]
 
@@ -82,11 +89,13 @@ def stats(
     map: Map = None,
     on_bad: OnBad = "error",
     time_unit: TimeUnit = None,
+    sort: Sort = False,
+    memory: Memory = None,
 ) -> None:
     """Show rows, rate, quantiles, burstiness and correlation; of a twin, those of a sample."""
     from llmsim.traces.stats import format_stats, trace_stats
 
-    facts = trace_stats(_load(trace, format, map, on_bad, time_unit))
+    facts = trace_stats(_load(_spec(trace, format, map, on_bad, time_unit, sort, memory)))
     typer.echo(json.dumps(facts, indent=2) if as_json else format_stats(facts))
 
 
@@ -100,13 +109,16 @@ def convert(
     time_unit: TimeUnit = None,
     max_model_len: Limit = None,
     on_long: OnLong = "error",
+    sort: Sort = False,
+    memory: Memory = None,
 ) -> None:
     """Write a workload in another format."""
     from llmsim.traces.export import write_trace
 
-    loaded = _load(trace, format, map, on_bad, time_unit, max_model_len, on_long)
+    spec = _spec(trace, format, map, on_bad, time_unit, sort, memory, on_long)
+    loaded = _load(spec, max_model_len, hash_ids=not str(out).removesuffix(".gz").endswith(".csv"))
     path = write_trace(loaded.requests, out)
-    _report(path, len(loaded.requests), loaded.dropped, loaded.clipped)
+    _report(path, len(loaded.requests), loaded.dropped, loaded.clipped, loaded.moved)
 
 
 @app.command()
@@ -118,11 +130,13 @@ def twin(
     map: Map = None,
     on_bad: OnBad = "error",
     time_unit: TimeUnit = None,
+    sort: Sort = False,
+    memory: Memory = None,
 ) -> None:
     """Make a statistical twin: quantiles, rank dependence and arrival profile, no rows."""
     from llmsim.traces import files, twinfile, twins
 
-    loaded = _load(str(trace), format, map, on_bad, time_unit)
+    loaded = _load(_spec(str(trace), format, map, on_bad, time_unit, sort, memory))
     text = twinfile.dump(twins.make_twin(loaded, name or out.name.split(".")[0]))
     path = files.write_bytes(out, text.encode())
     typer.echo(f"{path}: twin of {len(loaded.requests):,} requests, {len(text):,} bytes")
@@ -169,6 +183,8 @@ def synth(
     map: Map = None,
     on_bad: OnBad = "error",
     time_unit: TimeUnit = None,
+    sort: Sort = False,
+    memory: Memory = None,
 ) -> None:
     """Make a workload from distributions, a trace or a twin, and write it to a file."""
     from llmsim.traces import textspec
@@ -192,28 +208,41 @@ def synth(
         time_scale=time_scale,
         classes=tuple(textspec.service_class(text) for text in classes or ()),
         shuffle=shuffle,
+        sort=sort,
+        memory=memory,
     )
     workload = build_workload(spec, seed, max_model_len)
     path = write_trace(workload_table(workload), out)
-    _report(path, len(workload), workload.dropped, workload.description["clipped"])
+    moved = (workload.description["trace"] or {}).get("moved")
+    _report(path, len(workload), workload.dropped, workload.description["clipped"], moved)
 
 
-def _load(
+def _spec(
     trace: str,
     format: str | None,
     map: list[str] | None,
     on_bad: str,
     time_unit: str | None,
-    limit: int | None = None,
+    sort: bool,
+    memory: str | None,
     on_long: str = "error",
-) -> Trace:
-    """A trace file, or as many requests of a twin as its original had."""
-    from llmsim.traces import files, readers, shipped, twinfile, twins
+) -> WorkloadSpec:
+    """All rows of a trace, read as the options say."""
+    from llmsim.traces.spec import WorkloadSpec
 
-    path = shipped.resolve(trace)
-    if twinfile.is_twin(files.read_bytes(path)):
-        return twins.sample(twins.load_twin(path))
-    return readers.read_trace(path, format, column_map(map), on_bad, limit, time_unit, on_long)
+    return WorkloadSpec(
+        trace=trace, format=format, columns=column_map(map), on_bad=on_bad, time_unit=time_unit, sort=sort,
+        memory=memory, on_long=on_long,
+    )  # fmt: skip
+
+
+def _load(spec: WorkloadSpec, limit: int | None = None, hash_ids: bool = False) -> Trace:
+    """A trace file, or as many requests of a twin as its original had."""
+    from llmsim.traces import selection, twins
+
+    source = selection.open_source(spec, limit, hash_ids)
+    assert source is not None
+    return twins.sample(source) if isinstance(source, twins.Twin) else source
 
 
 def column_map(map: list[str] | None) -> dict[str, str] | None:
@@ -229,10 +258,12 @@ def column_map(map: list[str] | None) -> dict[str, str] | None:
     return columns or None
 
 
-def _report(path: Path, rows: int, dropped: dict[str, int], clipped: int) -> None:
+def _report(path: Path, rows: int, dropped: dict[str, int], clipped: int, moved: int | None) -> None:
     """Say what was written and what was left out."""
     typer.echo(f"{path}: {rows:,} requests")
     if dropped:
         typer.echo("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()))
     if clipped:
         typer.echo(f"clipped: {clipped:,} requests scaled down to the limit")
+    if moved is not None:
+        typer.echo(f"sorted: {moved:,} rows moved")

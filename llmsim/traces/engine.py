@@ -97,8 +97,8 @@ def csv_query(path: Path, delimiter: str, width: int, skip: int, wanted: Sequenc
     types = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
     cells = ", ".join(f"coalesce(c{i}, '') AS c{i}" for i in wanted)
     return (
-        f"SELECT {cells or '1'} FROM read_csv({literal(str(path))}, auto_detect=false, compression='none', header=false, "
-        f"skip={skip}, delim={literal(delimiter)}, quote='', escape='', comment='', columns={{{types}}}, "
+        f"SELECT {cells} FROM read_csv({literal(str(path))}, auto_detect=false, compression='none', "
+        f"header=false, skip={skip}, delim={literal(delimiter)}, quote='', escape='', comment='', columns={{{types}}}, "
         f"null_padding=true, strict_mode=true) WHERE coalesce({', '.join(names)}) IS NOT NULL"
     )
 

@@ -109,7 +109,7 @@ def _opened(file: IO[bytes], packing: str) -> Any:
         import pyarrow as pa  # only where such a file is read
 
         return pa.CompressedInputStream(pa.PythonFile(file), "zstd")
-    return {"gzip": gzip.open, "bz2": bz2.open, "xz": lzma.open}[packing](file)
+    return gzip.open(file) if packing == "gzip" else bz2.open(file) if packing == "bz2" else lzma.open(file)
 
 
 def no_text(path: str | Path) -> TraceError:

@@ -7,6 +7,7 @@ marks rows; whether they stop the reading or are left out is decided in `readers
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-Text = pa.StringArray
+Text: TypeAlias = "pa.StringArray"
 """A column of cells; none is null."""
 
 NS_PER_UNIT = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -49,12 +50,17 @@ def numbers(text: Text) -> Floats:
     try:
         return _floats(pc.cast(filled, pa.float64()))
     except pa.ArrowInvalid:
-        return pd.to_numeric(pd.Series(text.to_pylist(), dtype=object), errors="coerce").to_numpy(dtype=np.float64)
+        return pd.to_numeric(_cells(text), errors="coerce").to_numpy(dtype=np.float64)
 
 
 def _floats(column: pa.Array) -> Floats:
     values: Floats = column.to_numpy(zero_copy_only=False)
     return values
+
+
+def _cells(text: Text) -> pd.Series:
+    """A column as Python's texts, for what reads cell by cell."""
+    return pd.Series(text.to_pylist(), dtype=str)
 
 
 def words(text: Text) -> pd.Series:
@@ -126,7 +132,7 @@ def _datetimes(text: Text) -> tuple[Ints, Mask, Mask]:
             return plain, none, none
     except pa.ArrowInvalid:
         pass
-    cells = pd.Series(text.to_pylist(), dtype=object)
+    cells = _cells(text)
     times = pd.to_datetime(cells, format="ISO8601", utc=True, errors="coerce")
     blank = cells.str.strip().str.lower().isin(_MISSING).to_numpy(dtype=np.bool_)
     bad = times.isna().to_numpy(dtype=np.bool_) & ~blank
@@ -180,6 +186,13 @@ def parse_flag(text: Text, column: str) -> tuple[Mask, list[Fault]]:
     flags = words(text).str.lower().map(_FLAGS)
     fault = Fault("bad_flag", flags.isna().to_numpy(dtype=np.bool_), column, "is neither true nor false")
     return (flags == True).to_numpy(dtype=np.bool_), [fault]  # noqa: E712 - NaN counts as false here
+
+
+def parse_hash_ids(text: Text, column: str) -> tuple[pd.Series, list[Fault]]:
+    """Optional prefix blocks, still as the text of a JSON list."""
+    lists = pc.match_substring_regex(text, r"^$|^\[[\s\d,-]*\]$").to_numpy(zero_copy_only=False)
+    fault = Fault("bad_hash_ids", ~lists, column, "is not a list of block numbers", "correct it or leave it empty")
+    return words(text), [fault]
 
 
 def _unreadable(text: Text, found: Floats) -> tuple[Mask, Mask]:

@@ -41,7 +41,7 @@ class PlainFile:
     def check_unchanged(self) -> None:
         """TraceError if the file was written to since its digest was taken."""
         if self._stamp != _stamp(self.path):
-            raise TraceError(f"{self.source}: the file has changed while it was in use; start again when it is complete")
+            raise TraceError(f"{self.source}: the file has changed while it was read; start again when it is complete")
 
 
 @contextmanager

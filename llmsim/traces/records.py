@@ -77,7 +77,8 @@ class Records(ABC):
     def whole(self, columns: Sequence[str]) -> Cells:
         """The cells of these columns of all rows; TraceError as from `blocks`."""
         parts = list(self.blocks(columns, _BLOCK))
-        return Cells({name: pa.concat_arrays([part.columns[name] for part in parts]) for name in parts[0].columns}, 0, self)
+        names = parts[0].columns
+        return Cells({name: pa.concat_arrays([part.columns[name] for part in parts]) for name in names}, 0, self)
 
     def line(self, row: int) -> int:
         """The line of the file at which row `row` (from 0) begins, the header counted."""

@@ -32,8 +32,8 @@ class Trace:
     """A workload file in memory.
 
     `source` is where it came from (a path or a name), `dropped` how many rows were left out per reason,
-    `clipped` how many were shortened, `moved` how many were put in another place to be in order of arrival (None: nobody
-    asked for that), `sha256` the digest of the decompressed file ('' for a table made in
+    `clipped` how many were shortened, `moved` how many were put in another place to be in order of arrival (None:
+    nobody asked for that), `sha256` the digest of the decompressed file ('' for a table made in
     Python).
     """
 

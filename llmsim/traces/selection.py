@@ -36,8 +36,10 @@ class Selection:
     clipped: int = 0
 
 
-def open_source(spec: WorkloadSpec, max_model_len: int | None) -> Trace | Twin | None:
+def open_source(spec: WorkloadSpec, max_model_len: int | None, hash_ids: bool = False) -> Trace | Twin | None:
     """The trace or twin that the specification names, None if it names none; rows already obey the limit.
+
+    Prefix hashes are read if asked for.
 
     TraceError for an unknown name or a file that cannot be used.
     """
@@ -47,7 +49,7 @@ def open_source(spec: WorkloadSpec, max_model_len: int | None) -> Trace | Twin |
     path = shipped.resolve(spec.trace)
     if is_twin(files.first_bytes(path, 100)):
         return open_twin(spec, path)
-    return trace_file(spec, path, max_model_len).whole()
+    return trace_file(spec, path, max_model_len).whole(hash_ids)
 
 
 def trace_file(spec: WorkloadSpec, path: Path, max_model_len: int | None, block: int | None = None) -> TraceFile:

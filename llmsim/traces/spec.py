@@ -56,8 +56,8 @@ class ClassSpec:
 class WorkloadSpec:
     """A workload: which requests, how long, when, with which service level.
 
-    `trace` is a path or the name of a shipped workload (None: all synthetic). `format`, `columns`,
-    `time_unit`, `on_bad`, `on_long`, `sort` and `memory` are those of `readers.read_trace`; the limit behind `on_long` is the
+    `trace` is a path or the name of a shipped workload (None: all synthetic). `format`, `columns`, `time_unit`,
+    `on_bad`, `on_long`, `sort` and `memory` are those of `readers.read_trace`; the limit behind `on_long` is the
     model's. `num_requests` None takes the whole trace (of a twin: as many as its original had). `time_scale`
     multiplies the times of the trace: 0.5 doubles the rate. `shuffle` puts the rows' lengths in random order
     (seeded) and leaves the arrivals in place. `classes` replace the service levels a trace may hold; their

@@ -34,6 +34,7 @@ def trace_stats(trace: Trace) -> dict[str, Any]:
         "rows": len(prompt),
         "dropped": dict(trace.dropped),
         "clipped": trace.clipped,
+        **({} if trace.moved is None else {"moved": trace.moved}),
         "prompt_tokens": _length_facts(prompt),
         "output_tokens": _length_facts(output),
         "correlation": {
@@ -114,6 +115,8 @@ def format_stats(facts: dict[str, Any]) -> str:
         )
     if facts["clipped"]:
         lines.append(f"clipped: {facts['clipped']:,} requests scaled down to the limit")
+    if "moved" in facts:
+        lines.append(f"sorted: {facts['moved']:,} rows moved")
     columns = [name for name in facts["prompt_tokens"] if name != "total"]
     lines += ["", " " * 14 + "".join(f"{name:>9}" for name in columns)]
     for length in ("prompt_tokens", "output_tokens"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,8 @@ class TimeOrder:
 
     def __init__(self, connection: DuckDBPyConnection) -> None:
         self.moved = 0
-        self._connection = connection
+        # Of its own, because that of the reader has an open result while rows are put in.
+        self._connection = connection.cursor()
 
     def sorted(self, tables: Iterator[pd.DataFrame], size: int) -> Iterator[pd.DataFrame]:
         """All rows of the tables, at most `size` at a time; ConfigError if the engine's memory does not do."""
@@ -42,7 +43,7 @@ class TimeOrder:
             yield table.astype(kinds)
         self._connection.execute("DROP TABLE sorting")
 
-    def _store(self, tables: Iterator[pd.DataFrame]) -> dict[str, object] | None:
+    def _store(self, tables: Iterator[pd.DataFrame]) -> dict[Hashable, Any] | None:
         """Put all rows into a table of the engine; the types of their columns, None without rows."""
         kinds = None
         place = 0

@@ -78,6 +78,12 @@ def trace_facts(name: str, kind: str, rows: int, sha256: str, moved: int | None 
     return facts if moved is None else facts | {"moved": moved}
 
 
+def order_notes(description: Mapping[str, Any]) -> list[str]:
+    """A sentence for who reads a result, if the trace was put in order of arrival."""
+    moved = (description.get("trace") or {}).get("moved")
+    return [] if moved is None else [f"the trace was put in order of arrival: {moved:,} rows moved"]
+
+
 def describe(
     spec: WorkloadSpec, seed: int, max_model_len: Limits, trace: dict[str, Any] | None, total: Totals
 ) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class TraceFile:
                 order = None
                 if self._options.sort:
                     if reader.layout.time is None:
-                        raise ConfigError(f"sort needs arrival times, but {self.source} holds lengths only; leave it out")
+                        raise ConfigError(f"sort needs arrival times, but {self.source} has none; leave it out")
                     order = TimeOrder(connection)
                     tables = order.sorted(tables, self._block)
                 for table in tables:
