@@ -78,12 +78,11 @@ def _not_text(path: Path, source: str) -> TraceError:
 
 
 def padded(fields: list[str], width: int, line: int, source: str) -> list[str]:
-    """As many fields as the header has; TraceError for a row with more, unless the rest is empty."""
-    if len(fields) > width and any(fields[width:]):
-        at = next(i for i in range(width, len(fields)) if fields[i])
+    """As many fields as the header has; TraceError for a row with more."""
+    if len(fields) > width:
         raise TraceError(
-            f"{source}: row {line} has {len(fields)} fields where the header has {width} columns (column {at + 1}: "
-            f"{fields[at]!r}); quote fields that hold a comma, or complete the header"
+            f"{source}: row {line} has {len(fields)} fields where the header has {width} columns (column {width + 1}: "
+            f"{fields[width]!r}); quote fields that hold a comma, or complete the header"
         )
     return fields + [""] * (width - len(fields))
 

@@ -20,6 +20,8 @@ _LEAST_ROWS = 8192
 _LEAST_BYTES = 64 * 2**20
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([KMGT]i?B)", re.IGNORECASE)
 _PREFIXES = " KMGT"
+_EMPTY = "''"
+_NO_FIELD = "\x01\x02"
 
 
 class Refused(Exception):
@@ -91,15 +93,19 @@ def literal(text: str) -> str:
 def csv_query(path: Path, delimiter: str, width: int, skip: int, wanted: Sequence[int]) -> str:
     """The cells of plain CSV (no quotes, one kind of line end) below `skip` lines, less rows without any text.
 
-    Strict: a row with too many fields, or what is no UTF-8, is refused. Fields that a row lacks are empty.
+    Fields that a row lacks are empty. `odd` marks a row with one field too many; a row with more is refused, and so is
+    what is no UTF-8.
     """
-    names = [f"c{i}" for i in range(width)]
+    names = [f"c{i}" for i in range(width + 1)]
     types = ", ".join(f"'{name}': 'VARCHAR'" for name in names)
-    cells = ", ".join(f"coalesce(c{i}, '') AS c{i}" for i in wanted)
+    cells = [f"coalesce(c{i}, '') AS c{i}" for i in wanted]
+    odd = f"{names[-1]} IS NOT NULL"
+    some_text = f"coalesce({', '.join(f'nullif({name}, {_EMPTY})' for name in names)}) IS NOT NULL"
+    # An empty field is no null (nullstr is what no file holds), so that it differs from one that is not there.
     return (
-        f"SELECT {cells} FROM read_csv({literal(str(path))}, auto_detect=false, compression='none', "
-        f"header=false, skip={skip}, delim={literal(delimiter)}, quote='', escape='', comment='', columns={{{types}}}, "
-        f"null_padding=true, strict_mode=true) WHERE coalesce({', '.join(names)}) IS NOT NULL"
+        f"SELECT {', '.join([*cells, f'{odd} AS odd'])} FROM read_csv({literal(str(path))}, auto_detect=false, "
+        f"compression='none', header=false, skip={skip}, delim={literal(delimiter)}, quote='', escape='', comment='', "
+        f"columns={{{types}}}, nullstr='{_NO_FIELD}', null_padding=true, strict_mode=true) WHERE {some_text} OR {odd}"
     )
 
 

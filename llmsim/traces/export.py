@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,16 +85,17 @@ def to_mooncake(requests: pd.DataFrame) -> bytes:
     return "".join(lines).encode()
 
 
-def _hash_ids(requests: pd.DataFrame) -> Iterator[list[int]]:
-    """Prefix blocks of every row."""
+def _hash_ids(requests: pd.DataFrame) -> Iterator[str]:
+    """Prefix blocks of every row, as JSON."""
     blocks = [-(-prompt // BLOCK_TOKENS) for prompt in requests["prompt_tokens"].tolist()]
     given = requests["hash_ids"].tolist() if "hash_ids" in requests.columns else [None] * len(blocks)
-    free = 1 + max((max(ids) for ids in given if ids is not None and len(ids)), default=-1)
-    for count, ids in zip(blocks, given, strict=True):
-        if ids is not None and len(ids):
-            yield [int(i) for i in ids[:count]]
+    lists = [None if ids is None or isinstance(ids, str) else list(ids) for ids in given]
+    free = 1 + max((int(i) for ids in lists for i in ids or () if not isinstance(i, str)), default=-1)
+    for count, ids in zip(blocks, lists, strict=True):
+        if ids:
+            yield json.dumps([i if isinstance(i, str) else int(i) for i in ids[:count]])
         else:
-            yield list(range(free, free + count))
+            yield str(list(range(free, free + count)))
             free += count
 
 

@@ -6,6 +6,7 @@ marks rows; whether they stop the reading or are left out is decided in `readers
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -29,6 +30,8 @@ UNIX_TIME_NS = 10**9 * 10**9
 _FLOAT_NS = 2**52
 _WHOLE = 2.0**53
 """Above it a float is no longer exact, and no prompt is that long."""
+_HEXADECIMAL = re.compile(rb"[xX]")
+"""What Arrow takes for part of a whole number, and nobody else does."""
 _MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>", "nat")
 _FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
 
@@ -46,16 +49,25 @@ class Fault:
 
 def numbers(text: Text) -> Floats:
     """The numbers of a column, NaN for a cell that holds none."""
-    filled = pc.if_else(pc.equal(text, ""), None, text)
+    for empty in (False, True):
+        try:
+            cells = pc.if_else(pc.equal(text, ""), None, text) if empty else text
+            found: Floats = pc.cast(cells, pa.float64()).to_numpy(zero_copy_only=False)
+            return found
+        except pa.ArrowInvalid:
+            continue
+    return pd.to_numeric(_cells(text), errors="coerce").to_numpy(dtype=np.float64)
+
+
+def _whole_numbers(text: Text) -> Ints | None:
+    """The numbers of a column, None if one of its cells needs a closer look."""
+    if not len(text) or _HEXADECIMAL.search(text.buffers()[2]):
+        return None
     try:
-        return _floats(pc.cast(filled, pa.float64()))
+        values: Ints = pc.cast(text, pa.int64()).to_numpy()
     except pa.ArrowInvalid:
-        return pd.to_numeric(_cells(text), errors="coerce").to_numpy(dtype=np.float64)
-
-
-def _floats(column: pa.Array) -> Floats:
-    values: Floats = column.to_numpy(zero_copy_only=False)
-    return values
+        return None
+    return values if max(values.max(), -values.min()) < _WHOLE else None
 
 
 def _cells(text: Text) -> pd.Series:
@@ -70,10 +82,15 @@ def words(text: Text) -> pd.Series:
 
 def parse_count(text: Text, column: str) -> tuple[Ints, list[Fault]]:
     """Token counts (at least 1) of a text column; 0 where a fault is reported."""
-    found = numbers(text)
-    blank, unreadable = _unreadable(text, found)
-    whole = np.isfinite(found) & (found == np.floor(found)) & (np.abs(found) < _WHOLE)
-    values = np.where(whole, found, 0).astype(np.int64)
+    values = _whole_numbers(text)
+    if values is not None:
+        whole = np.ones(len(values), dtype=np.bool_)
+        blank = unreadable = ~whole
+    else:
+        found = numbers(text)
+        blank, unreadable = _unreadable(text, found)
+        whole = np.isfinite(found) & (found == np.floor(found)) & (np.abs(found) < _WHOLE)
+        values = np.where(whole, found, 0).astype(np.int64)
     return values, [
         Fault("missing_value", blank, column, "is empty; a whole number of tokens >= 1 is needed"),
         Fault("not_a_number", unreadable, column, "is not a number; a whole number of tokens >= 1 is needed"),
@@ -186,13 +203,6 @@ def parse_flag(text: Text, column: str) -> tuple[Mask, list[Fault]]:
     flags = words(text).str.lower().map(_FLAGS)
     fault = Fault("bad_flag", flags.isna().to_numpy(dtype=np.bool_), column, "is neither true nor false")
     return (flags == True).to_numpy(dtype=np.bool_), [fault]  # noqa: E712 - NaN counts as false here
-
-
-def parse_hash_ids(text: Text, column: str) -> tuple[pd.Series, list[Fault]]:
-    """Optional prefix blocks, still as the text of a JSON list."""
-    lists = pc.match_substring_regex(text, r"^$|^\[[\s\d,-]*\]$").to_numpy(zero_copy_only=False)
-    fault = Fault("bad_hash_ids", ~lists, column, "is not a list of block numbers", "correct it or leave it empty")
-    return words(text), [fault]
 
 
 def _unreadable(text: Text, found: Floats) -> tuple[Mask, Mask]:

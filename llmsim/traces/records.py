@@ -112,17 +112,26 @@ def open_records(plain: PlainFile, connection: DuckDBPyConnection) -> Records:
     return CsvRecords(plain, connection)
 
 
+def _until_odd(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches up to the first row whose last column, `odd`, is true; there Refused."""
+    for batch in batches:
+        odd = batch.column(batch.num_columns - 1)
+        if pc.any(odd).as_py():
+            yield batch.slice(0, pc.index(odd, True).as_py())
+            raise engine.Refused("a row that is to be read carefully")
+        yield batch
+
+
 class CsvRecords(Records):
     """Text with a header and a delimiter; rows without any text are passed over, but their lines are counted."""
 
     def _header(self) -> list[str]:
-        widths = {}
+        tried = {}
         for delimiter in careful.DELIMITERS:
             rows = careful.csv_rows(self._plain.path, self.source, delimiter)
-            _, last, fields = next((row for row in rows if any(row[2])), (1, 1, [""]))
-            widths[delimiter] = fields, last
-        self._delimiter = max(careful.DELIMITERS, key=lambda delimiter: len(widths[delimiter][0]))
-        fields, self._above = widths[self._delimiter]
+            tried[delimiter] = next((row for row in rows if any(row[2])), (1, 1, [""]))
+        self._delimiter = max(careful.DELIMITERS, key=lambda delimiter: len(tried[delimiter][2]))
+        _, self._above, fields = tried[self._delimiter]
         names = [name.strip() for name in fields]
         twice = [name for name in names if names.count(name) > 1]
         if twice:
@@ -136,13 +145,13 @@ class CsvRecords(Records):
             raise engine.Refused("")
         wanted = [self.header.index(name) for name in columns]
         query = engine.csv_query(plain.path, self._delimiter, len(self.header), self._above, wanted)
-        return engine.batches(self._connection, query, size)
+        return _until_odd(engine.batches(self._connection, query, size))
 
     def _careful(self, columns: Sequence[str], refusal: str) -> Iterator[tuple[int, list[str]]]:
         width = len(self.header)
         wanted = [self.header.index(name) for name in columns]
         for line, last, fields in careful.csv_rows(self._plain.path, self.source, self._delimiter):
-            if last > self._above and any(fields):
+            if last > self._above and (any(fields) or len(fields) > width):
                 cells = fields if len(fields) == width else careful.padded(fields, width, line, self.source)
                 yield line, [cells[i] for i in wanted]
 
@@ -169,12 +178,7 @@ class JsonRecords(Records):
     def _read(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
         paths = [[key.replace("~", "~0").replace("/", "~1") for key in self._path(name)] for name in columns]
         query = engine.json_query(self._plain.path, self._list, ["/" + "/".join(path) for path in paths])
-        for batch in engine.batches(self._connection, query, size):
-            odd = batch.column(len(columns))
-            if pc.any(odd).as_py():
-                yield batch.slice(0, pc.index(odd, True).as_py())
-                raise engine.Refused("")
-            yield batch
+        return _until_odd(engine.batches(self._connection, query, size))
 
     def _careful(self, columns: Sequence[str], refusal: str) -> Iterator[tuple[int, list[str]]]:
         paths = [self._path(name) for name in columns]

@@ -91,8 +91,7 @@ class TableReader:
             if self._options.max_prompt_tokens is not None:
                 table = self._limited(rows, table, layout.prompt, self._options.max_prompt_tokens)
             if hashes:
-                table["hash_ids"], faults = parsing.parse_hash_ids(cells.columns["hash_ids"], "hash_ids")
-                rows.settle(faults)
+                table["hash_ids"] = parsing.words(cells.columns["hash_ids"])
             self.kept += int(rows.keep.sum())
             if not rows.keep.all():
                 table = table[rows.keep].reset_index(drop=True)

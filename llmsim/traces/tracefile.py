@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from llmsim.errors import ConfigError, TraceError
@@ -101,10 +102,9 @@ class TraceFile:
             tables = list(self.tables(hash_ids))
         facts = self.facts
         assert facts is not None
-        table = tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
+        table = _joined(tables)
         if "hash_ids" in table.columns:
-            lists = [json.loads(text) if text else None for text in table["hash_ids"]]
-            table["hash_ids"] = pd.Series(lists, dtype=object)
+            table["hash_ids"] = pd.Series([_value(text) for text in table["hash_ids"]], dtype=object)
         return Trace(
             requests=table,
             name=self.name,
@@ -115,6 +115,24 @@ class TraceFile:
             sha256=facts.sha256,
             moved=facts.moved,
         )
+
+
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all tables; those that are given are used up, so that few of them are held twice."""
+    columns = {}
+    for name in tables[0].columns:
+        parts = [table.pop(name) for table in tables]
+        plain = parts[0].dtype.kind in "ifb" and isinstance(parts[0].dtype, np.dtype)
+        columns[name] = np.concatenate(parts) if plain else pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(columns, copy=False)
+
+
+def _value(text: str) -> object:
+    """The JSON value that a cell holds, its text if it holds none, None if it is empty."""
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return text
 
 
 def twin_refused(source: str) -> TraceError:

@@ -89,10 +89,11 @@ def _columns(records: Records) -> list[str]:
     there = records.header
     for column in ("request_id", *LENGTHS, *(time for time in TIMES if time not in MAY_LACK)):
         if column not in there:
+            hint = did_you_mean(column, there)
             raise TraceError(
-                f"{records.source}: row 1 (the header) has no column {column!r}.{did_you_mean(column, there)} "
-                "A measured run needs request_id, arrival_s, first_token_s, last_token_s, input_tokens and output_tokens, as "
-                "`llmsim bench` writes them"
+                f"{records.source}: row 1 (the header) has no column {column!r}.{hint} A measured run needs "
+                "request_id, arrival_s, first_token_s, last_token_s, input_tokens and output_tokens, as `llmsim bench` "
+                "writes them"
             )
     return [name for name in ("request_id", *LENGTHS, *TIMES, *DERIVED, "status") if name in there]
 
