@@ -65,10 +65,13 @@ def batches(connection: DuckDBPyConnection, query: str, size: int) -> Iterator[p
         for batch in connection.sql(query).to_arrow_reader(max(size, _LEAST_ROWS)):
             for start in range(0, batch.num_rows, size):
                 yield batch.slice(start, size)
-    except duckdb.OutOfMemoryException as error:
-        raise ConfigError(f"memory: the trace cannot be read within it ({_line(error)}); allow more") from None
-    except (duckdb.Error, ValueError) as error:
-        raise Refused(_line(error)) from None
+    except (duckdb.Error, OSError, ValueError) as error:  # OSError and ValueError are what Arrow makes of the engine's
+        said = _line(error)
+        if said.startswith("Out of Memory"):
+            raise ConfigError(f"memory: the trace cannot be read within it ({said}); allow more") from None
+        if "No space left" in said:
+            raise ConfigError(f"the trace does not fit the folder for temporary files ({said}); set TMPDIR") from None
+        raise Refused(said) from None
 
 
 def columns(connection: DuckDBPyConnection, query: str) -> list[str]:
