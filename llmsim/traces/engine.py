@@ -113,27 +113,31 @@ def csv_query(path: Path, delimiter: str, width: int, skip: int, wanted: Sequenc
 
 
 def json_query(path: Path, array: bool, pointers: Sequence[str]) -> str:
-    """Texts at these places (JSON pointers) of each object, and `odd`: whether a row may not be strict JSON.
+    """Texts at these places (JSON pointers) of each object, and `odd`: whether a row is to be read carefully.
 
-    The engine lets commas before a bracket and words such as NaN pass. It reads a number with a fraction as a float:
-    its digits are taken from the text of the row, if what stands there is the same number.
+    It is if it may not be strict JSON (the engine lets commas before a bracket and words such as NaN pass), and if a
+    number with a fraction, which went through a float, does not stand in the text of the row under its name; otherwise
+    its digits are taken from there.
     """
-    cells = [f"coalesce({_json_cell(pointer)}, '') AS c{i}" for i, pointer in enumerate(pointers)]
-    odd = r"json_type(json) <> 'OBJECT' OR regexp_matches(json, ',\s*[}\]]|[:\[,]\s*[-+]?(?i:nan|inf)')"
+    cells, lost = [], []
+    for i, pointer in enumerate(pointers):
+        key = pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
+        digits = literal(f'"{re.escape(key)}"' + r'\s*:\s*"?(-?[0-9][0-9.eE+-]*)')
+        text, raw = f"found[{i + 1}]", f"regexp_extract(json, {digits}, 1)"
+        number, fraction = f"try_cast({text} AS DOUBLE)", f"(contains({text}, '.') OR contains({text}, 'e'))"
+        same = f"coalesce(try_cast({raw} AS DOUBLE) = {number}, false)"
+        cells.append(f"coalesce(CASE WHEN {fraction} THEN CASE WHEN {same} THEN {raw} ELSE {text} END ELSE {text} END, "
+                     f"'') AS c{i}")  # fmt: skip
+        lost.append(f"CASE WHEN {fraction} THEN {number} IS NOT NULL AND NOT {same} ELSE false END")
+    words = " OR ".join(f"contains(json, '{word}')" for word in ("nan", "NaN", "NAN", "inf", "Inf", "INF"))
+    lax = r"regexp_matches(json, ',\s*[}\]]')"
+    named = rf"CASE WHEN {words} THEN regexp_matches(json, '[:\[,]\s*[-+]?(?i:nan|inf)') ELSE false END"
+    odd = f"(NOT starts_with(json, '{{') OR {lax} OR {named} OR {' OR '.join(lost)})"
+    places = ", ".join(map(literal, pointers))
     return (
-        f"SELECT {', '.join([*cells, f'{odd} AS odd'])} FROM read_json_objects({literal(str(path))}, "
-        f"format='{'array' if array else 'newline_delimited'}', compression='none')"
-    )
-
-
-def _json_cell(pointer: str) -> str:
-    at = literal(pointer)
-    key = pointer.rpartition("/")[2].replace("~1", "/").replace("~0", "~")
-    digits = literal(f'"{re.escape(key)}"' + r"\s*:\s*(-?[0-9][0-9.eE+-]*)")
-    text, raw = f"(json ->> {at})", f"regexp_extract(json, {digits}, 1)"
-    return (
-        f"CASE WHEN json_type(json, {at}) = 'DOUBLE' AND try_cast({raw} AS DOUBLE) = try_cast({text} AS DOUBLE) "
-        f"THEN {raw} ELSE {text} END"
+        f"SELECT {', '.join(cells)}, {odd} AS odd FROM (SELECT json, json_extract_string(json, [{places}]) AS found "
+        f"FROM read_json_objects({literal(str(path))}, format='{'array' if array else 'newline_delimited'}', "
+        "compression='none'))"
     )
 
 
