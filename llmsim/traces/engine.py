@@ -51,7 +51,18 @@ def connect(folder: Path, memory: str | None) -> Iterator[DuckDBPyConnection]:
         "autoload_known_extensions": False,
     }
     with duckdb.connect(config=config) as connection:
-        yield connection
+        yield _silent(connection)
+
+
+def second(connection: DuckDBPyConnection) -> DuckDBPyConnection:
+    """Another connection to the same tables, for while the first has an open result."""
+    return _silent(connection.cursor())
+
+
+def _silent(connection: DuckDBPyConnection) -> DuckDBPyConnection:
+    # A progress bar would stand among what a command prints.
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def batches(connection: DuckDBPyConnection, query: str, size: int) -> Iterator[pa.RecordBatch]:

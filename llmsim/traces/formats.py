@@ -57,59 +57,24 @@ class Layout:
         return (*time, self.prompt, self.output)
 
 
-FORMATS = {
-    "azure": Layout(
-        name="azure", time="TIMESTAMP", time_unit="datetime", prompt="ContextTokens", output="GeneratedTokens"
-    ),
-    "sarathi": Layout(
-        name="sarathi",
-        time="arrived_at",
-        time_unit="s",
-        time_required=False,
-        prompt="num_prefill_tokens",
-        output="num_decode_tokens",
-    ),
+_LAYOUTS = (
+    Layout(name="azure", time="TIMESTAMP", time_unit="datetime", prompt="ContextTokens", output="GeneratedTokens"),
+    Layout(name="sarathi", time="arrived_at", time_unit="s", time_required=False,
+           prompt="num_prefill_tokens", output="num_decode_tokens"),
     # ServeGen writes the same without times for requests that all are there at the start.
-    "mooncake": Layout(
-        name="mooncake",
-        time="timestamp",
-        time_unit="ms",
-        time_required=False,
-        prompt="input_length",
-        output="output_length",
-    ),
-    "bailian": Layout(
-        name="bailian",
-        time="timestamp",
-        time_unit="s",
-        prompt="input_length",
-        output="output_length",
-        sign="chat_id",
-    ),
-    "aiperf": Layout(
-        name="aiperf",
-        time="metadata.request_start_ns",
-        time_unit="ns",
-        prompt="metrics.input_sequence_length.value",
-        output="metrics.output_sequence_length.value",
-    ),
-    # A failed request is logged with 'Response tokens' 0 (the data set's README), so such rows are no
-    # workload.
-    "burstgpt": Layout(
-        name="burstgpt",
-        time="Timestamp",
-        time_unit="s",
-        prompt="Request tokens",
-        output="Response tokens",
-        drop_zero_output=True,
-    ),
-    "llmsim": Layout(
-        name="llmsim",
-        prompt="prompt_tokens",
-        output="output_tokens",
-        extra=tuple((name, name) for name in CLASS_COLUMNS),
-    ),
-}
+    Layout(name="mooncake", time="timestamp", time_unit="ms", time_required=False,
+           prompt="input_length", output="output_length"),
+    Layout(name="bailian", time="timestamp", time_unit="s", prompt="input_length", output="output_length",
+           sign="chat_id"),
+    Layout(name="aiperf", time="metadata.request_start_ns", time_unit="ns",
+           prompt="metrics.input_sequence_length.value", output="metrics.output_sequence_length.value"),
+    # A failed request is logged with 'Response tokens' 0 (the data set's README), so such rows are no workload.
+    Layout(name="burstgpt", time="Timestamp", time_unit="s", prompt="Request tokens", output="Response tokens",
+           drop_zero_output=True),
+    Layout(name="llmsim", prompt="prompt_tokens", output="output_tokens",
+           extra=tuple((name, name) for name in CLASS_COLUMNS)),
+)  # fmt: skip
+FORMATS = {layout.name: layout for layout in _LAYOUTS}
 ALIASES = {"vidur": "sarathi", "slai": "sarathi"}
 COLUMN_MAP_FIELDS = (*ARRIVAL_UNITS, *LENGTHS, *CLASS_COLUMNS)
 
@@ -142,8 +107,8 @@ def layout_of(header: Sequence[str], source: str, format: str | None, columns: M
         if column not in header:
             raise TraceError(_missing(column, layout, header, source))
     if layout.time is not None and layout.time not in header:
-        if "mean" in did_you_mean(layout.time, _free(layout, header)):
-            raise TraceError(_missing(layout.time, layout, header, source))
+        if "Did you mean" in (message := _missing(layout.time, layout, header, source)):
+            raise TraceError(message)
         return replace(layout, time=None, time_unit=None)
     return layout
 
@@ -188,8 +153,7 @@ def _detect(header: Sequence[str], source: str) -> Layout:
     if known is not None:
         raise TraceError(f"{source}: is {known}")
     raise TraceError(
-        f"{source}: row 1 is the header of no known format (found: {', '.join(header)}); name its "
-        "columns with "
+        f"{source}: row 1 is the header of no known format (found: {', '.join(header)}); name its columns with "
         "columns={'arrival_s': ..., 'prompt_tokens': ..., 'output_tokens': ...} "
         f"(--map arrival_s=COLUMN ...). Known formats: {', '.join(FORMATS)}"
     )
@@ -236,14 +200,10 @@ def _own_time(layout: Layout, header: Sequence[str], source: str) -> Layout:
     return replace(layout, time=time, time_unit=unit, extra=extra)
 
 
-def _free(layout: Layout, header: Sequence[str]) -> list[str]:
-    """Columns of the header that the format does not use: those it uses are no misspelling of another."""
-    return [name for name in header if name not in layout.required]
-
-
 def _missing(column: str, layout: Layout, header: Sequence[str], source: str) -> str:
     """Message for a required column that is not there."""
-    hint = did_you_mean(column, _free(layout, header))
+    # A column that the format uses for something else is no misspelling of this one.
+    hint = did_you_mean(column, [name for name in header if name not in layout.required])
     return (
         f"{source}: row 1 (the header) has no column {column!r}, which format {layout.name!r} needs (found: "
         f"{', '.join(header)}).{hint if 'mean' in hint else ''} Rename a column, or map the columns with "

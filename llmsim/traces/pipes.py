@@ -5,8 +5,6 @@ The copy lasts as long as the process, in the folder for temporary files (TMPDIR
 
 from __future__ import annotations
 
-import os
-import shutil
 import stat
 import sys
 import tempfile
@@ -35,38 +33,32 @@ def on_disk(path: Path) -> Path:
         with path.open("rb", buffering=0) as pipe:
             if pipe.isatty():
                 raise TraceError(f"{path}: is a terminal; send a file through it (llmsim ... {path} < FILE)")
-            _copies[key] = _copy(pipe, path, _folder() / str(len(_copies)))
+            target = Path(_folder().name) / str(len(_copies))
+            try:
+                _copy(pipe, path, target)
+            except OSError as error:
+                raise TraceError(
+                    f"{path}: what comes through the pipe cannot be kept in {target.parent} ({error.strerror}); set "
+                    "TMPDIR to a larger disk"
+                ) from None
+            _copies[key] = target
     return _copies[key]
 
 
 @cache
-def _folder() -> Path:
+def _folder() -> tempfile.TemporaryDirectory[str]:
     """Where copies are kept; deleted when the process ends."""
-    folder = tempfile.TemporaryDirectory(prefix="llmsim-pipe-")
-    _keep.append(folder)
-    return Path(folder.name)
+    return tempfile.TemporaryDirectory(prefix="llmsim-pipe-")
 
 
-_keep: list[tempfile.TemporaryDirectory[str]] = []
-
-
-def _copy(pipe: IO[bytes], source: Path, target: Path) -> Path:
+def _copy(pipe: IO[bytes], source: Path, target: Path) -> None:
     """Copy to the end of the pipe; on a terminal it is said how far it is."""
     said = start = time.monotonic()
-    size = 0
     with target.open("wb") as file:
         while data := pipe.read(_CHUNK):
-            try:
-                file.write(data)
-            except OSError as error:
-                raise TraceError(
-                    f"{source}: what comes through the pipe does not fit {target.parent} ({error.strerror}, "
-                    f"{shutil.disk_usage(target.parent).free:,} bytes free); set TMPDIR to a larger disk"
-                ) from None
-            size += len(data)
+            file.write(data)
             if sys.stderr.isatty() and time.monotonic() - said >= _SAY_EVERY_S:
                 said = time.monotonic()
-                sys.stderr.write(f"\r{source}: {size / 2**20:,.0f} MiB read")
+                sys.stderr.write(f"\r{source}: {file.tell() / 2**20:,.0f} MiB read")
     if said > start:
-        sys.stderr.write(os.linesep)
-    return target
+        sys.stderr.write("\n")

@@ -39,8 +39,8 @@ def trace_stats(trace: Trace) -> dict[str, Any]:
         "dropped": dict(trace.dropped),
         "clipped": trace.clipped,
         **({} if trace.moved is None else {"moved": trace.moved}),
-        "prompt_tokens": _length_facts(prompt),
-        "output_tokens": _length_facts(output),
+        "prompt_tokens": _length_facts(lengths[0], prompt),
+        "output_tokens": _length_facts(lengths[1], output),
         "correlation": {
             "pearson": _pearson(prompt, output),
             "spearman": _pearson(*map(_ranks, lengths)),
@@ -51,9 +51,9 @@ def trace_stats(trace: Trace) -> dict[str, Any]:
     return facts
 
 
-def _length_facts(tokens: Floats) -> dict[str, float]:
-    """Mean, extremes and quantiles in tokens."""
-    quantiles = np.quantile(tokens, QUANTILES)
+def _length_facts(lengths: NDArray[np.int64], tokens: Floats) -> dict[str, float]:
+    """Mean, extremes and quantiles in tokens, of the same lengths as whole numbers and as floats."""
+    quantiles = _quantiles(lengths)
     named = {f"p{100 * q:g}": float(value) for q, value in zip(QUANTILES, quantiles, strict=True)}
     return {
         "total": float(tokens.sum()),
@@ -63,6 +63,19 @@ def _length_facts(tokens: Floats) -> dict[str, float]:
         **named,
         "max": float(tokens.max()),
     }
+
+
+def _quantiles(lengths: NDArray[np.int64]) -> Floats:
+    """What `np.quantile` gives for QUANTILES, bit for bit; by counting each length, which takes no sorting."""
+    if lengths.max() >= _COUNTED:
+        return np.quantile(lengths.astype(np.float64), QUANTILES)
+    below = np.cumsum(np.bincount(lengths))
+    at = np.array(QUANTILES) * (len(lengths) - 1)
+    low, share = np.floor(at), at - np.floor(at)
+    first = np.searchsorted(below, low, side="right").astype(np.float64)
+    second = np.searchsorted(below, np.minimum(low + 1, len(lengths) - 1), side="right").astype(np.float64)
+    gap = second - first
+    return np.where(share >= 0.5, second - gap * (1 - share), first + gap * share)
 
 
 def _arrival_facts(arrival_ns: NDArray[np.int64]) -> dict[str, float | None]:
@@ -103,7 +116,7 @@ def _dispersion(counts: NDArray[np.int64], span_ns: int, window_s: int) -> float
 
 def _pearson(x: Floats, y: Floats) -> float | None:
     """Linear correlation; None if either does not vary."""
-    if len(x) < 2 or x.std() == 0 or y.std() == 0:
+    if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
         return None
     return float(np.corrcoef(x, y)[0, 1])
 

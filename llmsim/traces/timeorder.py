@@ -25,8 +25,7 @@ class TimeOrder:
 
     def __init__(self, connection: DuckDBPyConnection) -> None:
         self.moved = 0
-        # Of its own, because that of the reader has an open result while rows are put in.
-        self._connection = connection.cursor()
+        self._connection = engine.second(connection)
 
     def sorted(self, tables: Iterator[pd.DataFrame], size: int) -> Iterator[pd.DataFrame]:
         """All rows of the tables, at most `size` at a time; ConfigError if the engine's memory does not do."""

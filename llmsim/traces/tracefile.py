@@ -19,7 +19,7 @@ from llmsim.traces.tablereader import ReadOptions, TableReader
 from llmsim.traces.timeorder import TimeOrder
 from llmsim.traces.twinfile import is_twin
 
-BLOCK = 131_072
+BLOCK = 262_144
 """Rows that are read at a time where nobody asks for another number."""
 
 
@@ -123,7 +123,8 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
     for name in tables[0].columns:
         parts = [table.pop(name) for table in tables]
         plain = parts[0].dtype.kind in "ifb" and isinstance(parts[0].dtype, np.dtype)
-        columns[name] = np.concatenate(parts) if plain else pd.concat(parts, ignore_index=True)
+        numbers = [part.to_numpy() for part in parts] if plain else []
+        columns[name] = np.concatenate(numbers) if plain else pd.concat(parts, ignore_index=True)
     return pd.DataFrame(columns, copy=False)
 
 

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from llmsim.errors import TraceError
-from llmsim.traces import careful, engine, parsing
+from llmsim.traces import careful, engine, parsing, stats
 from llmsim.traces.plainfile import plain_file
 from llmsim.traces.records import CsvRecords, JsonRecords, open_records
 
-SLOW = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def outcome(path: Path) -> tuple[object, object]:
@@ -71,15 +71,18 @@ VALUES = st.one_of(
     st.text(st.sampled_from('a":,}\\é'), max_size=4),
     st.lists(st.integers(0, 2**63), max_size=3),
 )
-ROW = st.dictionaries(st.sampled_from(["a", "b", "a/b", "it's", "~", 'q"'], ), VALUES, max_size=4).map(json.dumps)
-ODD = st.sampled_from(['{"a":1,}', "[1]", "5", '{"a":NaN}', '{"a":01}', "{", "", " ", '{"a":1}\r{"a":2}', '{"a":"\\ud800"}'])
+ROW = st.dictionaries(st.sampled_from(["a", "b", "a/b", "it's", "~", 'q"']), VALUES, max_size=4).map(json.dumps)
+ODD = st.sampled_from(
+    ['{"a":1,}', "[1]", "5", '{"a":NaN}', '{"a":01}', "{", "", " ", '{"a":1}\r{"a":2}', '{"a":"\\ud800"}']
+)
 
 
 @SLOW
 @given(st.lists(st.one_of(ROW, ROW, ODD), min_size=1, max_size=6), st.sampled_from(["\n", "\r\n"]))
 def test_json_lines_are_read_alike_by_the_engine_and_carefully(tmp_path: Path, lines: list[str], end: str) -> None:
     path = tmp_path / "t.jsonl"
-    path.write_bytes(('{"a": 1.50, "b": 1e3, "a/b": "", "it\'s": 0, "~": 0, "q\\"": 0}' + end + end.join(lines)).encode())
+    first = '{"a": 1.50, "b": 1e3, "a/b": "", "it\'s": 0, "~": 0, "q\\"": 0}'
+    path.write_bytes(end.join([first, *lines]).encode())
     as_read, careful_alone = outcome(path)
     assert as_read == careful_alone
 
@@ -91,6 +94,13 @@ def test_json_lists_are_read_alike_by_the_engine_and_carefully(tmp_path: Path, r
     path.write_text('[{"a": 1.50, "b": 0},\n' + ",\n".join(rows) + "]")
     as_read, careful_alone = outcome(path)
     assert as_read == careful_alone
+
+
+def test_the_engine_shows_no_progress_among_what_is_printed(tmp_path: Path) -> None:
+    with engine.connect(tmp_path, "128MiB") as connection:
+        for one in (connection, engine.second(connection)):
+            assert one.sql("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
+        assert connection.sql("SELECT current_setting('memory_limit')").fetchall() == [("128.0 MiB",)]
 
 
 def test_what_is_plain_is_left_to_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +160,13 @@ def test_date_times_of_a_column_are_those_of_its_cells(cells: list[str]) -> None
     assert values.tolist() == slow[:-1].tolist()
     for fault, other in zip(faults, slow_faults, strict=True):
         assert fault.rows.tolist() == other.rows[:-1].tolist()
+
+
+@settings(max_examples=200)
+@given(st.lists(st.one_of(st.integers(1, 9), st.integers(1, 10**5)), min_size=1, max_size=50))
+def test_quantiles_of_lengths_are_those_of_numpy(lengths: list[int]) -> None:
+    expected = np.quantile(np.array(lengths, dtype=np.float64), stats.QUANTILES)
+    assert stats._quantiles(np.array(lengths)).tolist() == expected.tolist()
 
 
 def test_a_quoted_text_longer_than_the_csv_module_expects_is_read(tmp_path: Path) -> None:
