@@ -57,10 +57,10 @@ def _options(group: Any) -> list[Parameter]:
 
 
 def settings(group: Any) -> Iterator[tuple[str, object]]:
-    """Keys of the run's description, and their values, that the options of a group set; None was not given."""
+    """Keys of the run's description that the options of a group set, and their values; None sets nothing."""
     kinds = get_type_hints(type(group), include_extras=True)
     for field in fields(group):
         value = getattr(group, field.name)
         for mark in getattr(kinds[field.name], "__metadata__", ()):
-            if isinstance(mark, Sets) and value is not None:
-                yield mark.key, mark.read(value)
+            if isinstance(mark, Sets) and value is not None and (read := mark.read(value)) is not None:
+                yield mark.key, read

@@ -29,7 +29,9 @@ def column_map(map: list[str] | None) -> dict[str, str] | None:
 
 Format = Annotated[
     str | None,
-    typer.Option(help="azure, sarathi, mooncake, burstgpt or llmsim; told from the header if not given."),
+    typer.Option(
+        help="azure, sarathi, mooncake, bailian, aiperf, burstgpt or llmsim; told from the header if not given."
+    ),
     Sets("workload.format"),
 ]
 Map = Annotated[
@@ -37,9 +39,24 @@ Map = Annotated[
     typer.Option(
         metavar="FIELD=COLUMN",
         help="Column of a field: arrival_s (_ms, _us, _ns; _at: date-times), prompt_tokens, output_tokens; "
-        "slo_class, tbt_s, ttft_s, ttlt_s, tier, priority, model. Repeat it.",
+        "slo_class, tbt_s, ttft_s, ttlt_s, tier, priority, model. Inside of another: usage.prompt_tokens. Repeat it.",
     ),
     Sets("workload.columns", column_map),
+]
+TimeUnit = Annotated[
+    str | None,
+    typer.Option(help="Unit of the time column: s, ms, us, ns or datetime."),
+    Sets("workload.time_unit"),
+]
+Sort = Annotated[
+    bool,
+    typer.Option("--sort", help="Put the rows in order of arrival, and say how many moved."),
+    Sets("workload.sort", lambda asked: asked or None),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="What the reader may hold of the file before it works on disk: 512MiB (default 1GiB)."),
+    Sets("workload.memory"),
 ]
 Workers = Annotated[int | None, typer.Option(help="Processes; one a core by default.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
@@ -65,6 +82,9 @@ class RunOptions:
         typer.Option(help="Prompts the model cannot take: error (default), drop or clip."),
         Sets("workload.on_long"),
     ] = None
+    time_unit: TimeUnit = None
+    sort: Sort = False
+    memory: Memory = None
     rate: Annotated[
         float | None, typer.Option("--rate", "--request-rate", help="Poisson arrivals per second; inf: all at once.")
     ] = None

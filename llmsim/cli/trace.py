@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmsim.cli.groups import expand_groups
-from llmsim.cli.options import Format, Json, Map, column_map
+from llmsim.cli.options import Format, Json, Map, Memory, Sort, TimeUnit, column_map
 
 if TYPE_CHECKING:
     from llmsim.traces.schema import Trace
+    from llmsim.traces.spec import WorkloadSpec
 
 app = typer.Typer(
     name="trace",
@@ -41,7 +42,24 @@ class ReadOptions:
     format: Format = None
     map: Map = None
     on_bad: Annotated[str, typer.Option(help="Rows that cannot be used: error, or drop (and count).")] = "error"
-    time_unit: Annotated[str | None, typer.Option(help="Unit of the time column: s, ms, us, ns or datetime.")] = None
+    time_unit: TimeUnit = None
+    sort: Sort = False
+    memory: Memory = None
+
+    def workload(self, trace: str, on_long: str = "error") -> WorkloadSpec:
+        """All rows of a trace, read as these options say."""
+        from llmsim.traces.spec import WorkloadSpec
+
+        return WorkloadSpec(
+            trace=trace,
+            format=self.format,
+            columns=column_map(self.map),
+            on_bad=self.on_bad,
+            time_unit=self.time_unit,
+            sort=self.sort,
+            memory=self.memory,
+            on_long=on_long,
+        )
 
 
 @app.command()
@@ -73,7 +91,7 @@ def stats(
     """Show rows, rate, quantiles, burstiness and correlation; of a twin, those of a sample."""
     from llmsim.traces.stats import format_stats, trace_stats
 
-    facts = trace_stats(_load(trace, read))
+    facts = trace_stats(_load(read.workload(trace)))
     typer.echo(json.dumps(facts, indent=2) if as_json else format_stats(facts))
 
 
@@ -89,9 +107,10 @@ def convert(
     """Write a workload in another format."""
     from llmsim.traces.export import write_trace
 
-    loaded = _load(trace, read, max_model_len, on_long)
+    hash_ids = not str(out).removesuffix(".gz").endswith(".csv")
+    loaded = _load(read.workload(trace, on_long), max_model_len, hash_ids)
     path = write_trace(loaded.requests, out)
-    _report(path, len(loaded.requests), loaded.dropped, loaded.clipped)
+    _report(path, len(loaded.requests), loaded.dropped, loaded.clipped, loaded.moved)
 
 
 @app.command()
@@ -105,7 +124,7 @@ def twin(
     """Make a statistical twin: quantiles, rank dependence and arrival profile, no rows."""
     from llmsim.traces import files, twinfile, twins
 
-    loaded = _load(str(trace), read)
+    loaded = _load(read.workload(str(trace)))
     text = twinfile.dump(twins.make_twin(loaded, name or out.name.split(".")[0]))
     path = files.write_bytes(out, text.encode())
     typer.echo(f"{path}: twin of {len(loaded.requests):,} requests, {len(text):,} bytes")
@@ -153,6 +172,8 @@ def synth(
         format=read.format,
         columns=column_map(read.map),
         time_unit=read.time_unit,
+        sort=read.sort,
+        memory=read.memory,
         on_bad=read.on_bad,
         on_long=on_long,
         lengths=LengthsSpec(
@@ -168,24 +189,25 @@ def synth(
     )
     workload = build_workload(spec, seed, max_model_len)
     path = write_trace(workload_table(workload), out)
-    _report(path, len(workload), workload.dropped, workload.description["clipped"])
+    moved = (workload.description["trace"] or {}).get("moved")
+    _report(path, len(workload), workload.dropped, workload.description["clipped"], moved)
 
 
-def _load(trace: str, read: ReadOptions, limit: int | None = None, on_long: str = "error") -> Trace:
+def _load(spec: WorkloadSpec, limit: int | None = None, hash_ids: bool = False) -> Trace:
     """A trace file, or as many requests of a twin as its original had."""
-    from llmsim.traces import files, readers, shipped, twinfile, twins
+    from llmsim.traces import selection, twins
 
-    path = shipped.resolve(trace)
-    if twinfile.is_twin(files.read_bytes(path)):
-        return twins.sample(twins.load_twin(path))
-    columns = column_map(read.map)
-    return readers.read_trace(path, read.format, columns, read.on_bad, limit, read.time_unit, on_long)
+    source = selection.open_source(spec, limit, hash_ids)
+    assert source is not None
+    return twins.sample(source) if isinstance(source, twins.Twin) else source
 
 
-def _report(path: Path, rows: int, dropped: dict[str, int], clipped: int) -> None:
+def _report(path: Path, rows: int, dropped: dict[str, int], clipped: int, moved: int | None) -> None:
     """Say what was written and what was left out."""
     typer.echo(f"{path}: {rows:,} requests")
     if dropped:
         typer.echo("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()))
     if clipped:
         typer.echo(f"clipped: {clipped:,} requests scaled down to the limit")
+    if moved is not None:
+        typer.echo(f"sorted: {moved:,} rows moved")

@@ -26,6 +26,7 @@ from llmsim.runs.manifest import git_state, versions
 from llmsim.runs.results import Result
 from llmsim.runs.tables import LEADING, no_iterations, slo_columns
 from llmsim.spec import strict
+from llmsim.traces.totals import order_notes
 from llmsim.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def measured_result(spec: BenchSpec, run: Measured) -> Result:
     summary["requests"]["not_sent"] = len(run.records) - len(sent)
     summary["requests"]["dropped_from_trace"] = dict(run.workload.dropped)
     summary["client"] = _client(spec, run, sent)
-    summary["notes"] += notes_on(summary, run.server.notes)
+    summary["notes"] += [*notes_on(summary, run.server.notes), *order_notes(run.workload.description)]
     iterations, ranges = no_iterations()
     return Result(
         name=spec.name,

@@ -28,6 +28,7 @@ from llmsim.runs.replica_groups import (
 )
 from llmsim.spec import registry
 from llmsim.traces.served import check_models
+from llmsim.traces.totals import order_notes
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class RunSetup:
         notes = [
             *idle_models(members_of(self.groups), workload.slo_classes),
             *unproven(self.calibrations),
+            *order_notes(workload.description),
         ]
         summary["notes"] = [*summary["notes"], *notes]
         reports = ranges.reports()

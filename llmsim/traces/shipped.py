@@ -25,11 +25,11 @@ def find(name: str) -> Path:
 
 
 def resolve(trace: str) -> Path:
-    """File of a path or a shipped name: an existing file wins; a bare word is looked up.
+    """File of a path or a shipped name: an existing file or pipe wins; a bare word is looked up.
 
     TraceError otherwise.
     """
     path = Path(trace)
-    if path.is_file() or len(path.parts) != 1 or path.suffix:
+    if path.is_file() or path.is_fifo() or len(path.parts) != 1 or path.suffix:
         return path
     return find(trace)

@@ -128,7 +128,7 @@ def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_
     if isinstance(source, Twin):
         facts = trace_facts(source.name, "twin", source.rows, source.sha256)
     elif source is not None:
-        facts = trace_facts(source.name, source.format, len(source.requests), source.sha256)
+        facts = trace_facts(source.name, source.format, len(source.requests), source.sha256, source.moved)
     return Workload(
         arrival_ns=arrival,
         prompt_tokens=prompt,
