@@ -113,7 +113,8 @@ def _check_override(cls: type, name: str, value: Any, hook: Any) -> None:
     if isinstance(hook, FunctionType):
         method = getattr(cls, name)
         if not callable(method):
-            raise ConfigError(f"{_where(cls, name)}: {what} must be a method, as {name} is a hook, but is {value!r}")
+            shown = "a property" if isinstance(value, property) else repr(value)
+            raise ConfigError(f"{_where(cls, name)}: {what} must be a method, as {name} is a hook, but is {shown}")
         code = getattr(inspect.unwrap(method), "__code__", None)
         if code is not None and code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE):
             raise ConfigError(f"{_where(cls, name)}: {what} must be a plain method, without yield and async")
@@ -215,7 +216,9 @@ def _annotations(cls: type) -> dict[str, Any]:
 
 def _parameters(value: Any) -> str:
     try:
-        return ", ".join(inspect.signature(getattr(value, "__func__", value)).parameters)
+        called = inspect.signature(getattr(value, "__func__", value))
+        plain = [parameter.replace(annotation=parameter.empty) for parameter in called.parameters.values()]
+        return str(called.replace(parameters=plain, return_annotation=called.empty))[1:-1]
     except (TypeError, ValueError):
         return "..."
 
@@ -228,6 +231,7 @@ def _where(cls: type, name: str = "") -> str:
     file = first.co_filename if first is not None else getattr(sys.modules.get(cls.__module__), "__file__", None)
     if file is None:
         return cls.__module__
+    linecache.checkcache(file)  # it may have been edited since the process began
     lines = linecache.getlines(file)
     head = re.compile(rf"\s*class {re.escape(cls.__name__)}\b")
     starts = [at for at, line in enumerate(lines, 1) if head.match(line)]

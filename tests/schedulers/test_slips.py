@@ -76,11 +76,11 @@ AT_CONSTRUCTION = {
     "too few": (scheduler("def order_waiting(self): ..."), 3, "takes (self) but is called with (self, now)"),
     "too many": (scheduler("def schedule(self, now, more): ..."), 3, "takes (self, now, more) but is called with"),
     "no self": (scheduler("def chunk_limit(request): return 1"), 3, "takes (request) but is called with"),
-    "keyword": (scheduler("def order_waiting(self, *, now): ..."), 3, "takes (self, now) but is called with"),
+    "keyword": (scheduler("def order_waiting(self, *, now): ..."), 3, "takes (self, *, now) but is called with"),
     "router's": (of_router("def route(self, request, replicas): return 0"), 3, "is called with (self, request, repl"),
     "bind of router": (of_router(ROUTE + "def bind(self, replicas): ..."), 4, "takes (self, replicas) but is called"),
     "no method": (scheduler("order_waiting = 'spf'"), 3, "Mine.order_waiting must be a method"),
-    "hook as property": (scheduler("@property\ndef schedule(self): ..."), 3, "Mine.schedule must be a method"),
+    "hook as property": (scheduler("@property\ndef schedule(self): ..."), 3, "is a hook, but is a property"),
     "generator": (scheduler("def order_waiting(self, now): yield now"), 3, "without yield and async"),
     "async": (scheduler("async def schedule(self, now): ..."), 3, "without yield and async"),
     "flag as method": (scheduler("def steady_hooks(self): return False"), 3, "must be no method"),
@@ -107,6 +107,13 @@ def test_a_slip_is_refused_at_construction(tmp_path, slip):
     assert f"mine.py:{FIRST + line - 1}: " in said
     assert message in said
     assert "\n" not in said
+
+
+def test_a_file_that_was_edited_is_read_again(tmp_path):
+    for lines in (3, 1):
+        text = "\n" * lines + scheduler("steady_hook = True") + "\n" * (9 - lines)
+        with pytest.raises(ConfigError, match=f"mine.py:{FIRST + lines + 2}: "):
+            registry.build("scheduler", written(tmp_path, text))
 
 
 HONEST = """
