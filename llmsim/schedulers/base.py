@@ -65,11 +65,14 @@ class Scheduler(ABC):
     """Requests that are done and whose places and KV blocks are still taken (`AsyncReplica`)."""
     answers_together: bool = False
     """True for policies without streaming: whoever is done is answered when nobody is left in the batch."""
+    ends_at_limit: bool = False
+    """True for policies whose engine ends an answer when its sequence has max_model_len tokens (vLLM); the others
+    refuse a request that asks for more."""
     runs_ahead: bool = False
     """True for policies whose engine forms a batch while the one before it runs (`engine.async_scheduling`)."""
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
-        """Start a run on this cache. `max_model_len` is the longest prompt the model takes, in tokens."""
+        """Start a run on this cache. `max_model_len` is the longest sequence, prompt and outputs, in tokens."""
         self.kv = kv
         self.max_model_len = max_model_len
         self.waiting = deque()
