@@ -13,8 +13,8 @@ class LengthLimit:
     """The limit of one replica: how many requests it `refused`, and how many answers it `capped`.
 
     vLLM refuses prompts that leave no room for a token and ends other answers where the room ends (`ends_at_limit`).
-    No other engine here ends an answer there: they refuse what asks for more. (Sarathi-Serve and its descendants look
-    at the prompt alone, and let decodes run past the length that the model was set to.)
+    The other originals end no answer there, so what asks for more is refused. (Sarathi-Serve and its descendants look
+    at the prompt alone, and let decodes run past the length that the model was set to: nothing is known of that.)
     """
 
     def __init__(self, scheduler: Scheduler) -> None:

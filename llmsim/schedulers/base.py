@@ -65,9 +65,9 @@ class Scheduler(ABC):
     """Requests that are done and whose places and KV blocks are still taken (`AsyncReplica`)."""
     answers_together: bool = False
     """True for policies without streaming: whoever is done is answered when nobody is left in the batch."""
-    ends_at_limit: bool = False
-    """True for policies whose engine ends an answer when its sequence has max_model_len tokens (vLLM); the others
-    refuse a request that asks for more."""
+    ends_at_limit: bool = True
+    """Whether the policy's engine ends an answer when its sequence has max_model_len tokens, as vLLM does; one that
+    does not refuses a request that asks for more."""
     runs_ahead: bool = False
     """True for policies whose engine forms a batch while the one before it runs (`engine.async_scheduling`)."""
 

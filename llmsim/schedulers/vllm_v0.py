@@ -28,8 +28,6 @@ class VllmV0(Scheduler):
     max_num_batched_tokens: int | None = None
     max_num_seqs: int = 128
 
-    ends_at_limit = True
-
     def __post_init__(self) -> None:
         at_least(1, max_num_seqs=self.max_num_seqs)
 

@@ -41,7 +41,6 @@ class VllmV1(Scheduler):
     null_block: bool = True
 
     runs_ahead = True
-    ends_at_limit = True
 
     def __post_init__(self) -> None:
         at_least(1, max_num_batched_tokens=self.max_num_batched_tokens, max_num_seqs=self.max_num_seqs)

@@ -63,7 +63,7 @@ def test_vllm_ends_answers_where_the_model_ends_and_refuses_prompts_without_room
     assert (lengths.capped, lengths.refused) == (2, 2)
 
 
-@pytest.mark.parametrize("policy", [name for name in build.POLICIES if not name.startswith("vllm")])
+@pytest.mark.parametrize("policy", [name for name in build.POLICIES if not name.startswith(("vllm", "continuous"))])
 def test_other_engines_refuse_what_asks_for_more(policy):
     requests = requests_of([(0, 200, 100), (0, 200, 101), (0, 20, 9)])
     cluster = build.serve(requests, build.POLICIES[policy], max_model_len=LIMIT)
