@@ -48,7 +48,7 @@ def bench(
     map: Map = None,
     on_bad: Annotated[str | None, typer.Option(help="Unusable rows of the trace: error (default), or drop.")] = None,
     on_long: Annotated[
-        str | None, typer.Option(help="Prompts the model cannot take: error (default), drop or clip.")
+        str | None, typer.Option(help="Over the model's limit: error (prompts; default), drop or clip (with answers).")
     ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", "--request-rate", help="Poisson arrivals per second; inf: all at once.")

@@ -47,7 +47,7 @@ Map = Annotated[
 OnBad = Annotated[str, typer.Option("--on-bad", help="Rows that cannot be used: error, or drop (and count).")]
 OnLong = Annotated[
     str,
-    typer.Option("--on-long", help="Prompts over the limit: error, drop, or clip (scale down)."),
+    typer.Option("--on-long", help="Over the limit: error (prompts), or drop, clip (scale down; with the answer)."),
 ]
 TimeUnit = Annotated[
     str | None, typer.Option("--time-unit", help="Unit of the time column: s, ms, us, ns or datetime.")

@@ -49,7 +49,7 @@ def validate(
     format: Format = None,
     map: Map = None,
     on_long: Annotated[
-        str | None, typer.Option(help="Prompts the model cannot take: error (default), drop or clip.")
+        str | None, typer.Option(help="Over the model's limit: error (prompts; default), drop or clip (with answers).")
     ] = None,
     loads: Annotated[str, typer.Option(help="Shares of what the engine can serve, with commas.")] = "0.5,0.8,0.95,1.05",
     rates: Annotated[
