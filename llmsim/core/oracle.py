@@ -13,7 +13,13 @@ from collections.abc import Callable
 from llmsim.core.request import Request
 from llmsim.errors import SchedulerError, place
 
-TRUSTED = ("llmsim.engine.cluster", "llmsim.engine.replica", "llmsim.engine.feasibility", "llmsim.testing.conformance")
+TRUSTED = (
+    "llmsim.engine.cluster",
+    "llmsim.engine.feasibility",
+    "llmsim.engine.length_limit",
+    "llmsim.engine.replica",
+    "llmsim.testing.conformance",
+)
 """Modules that may read how long an output will be: they play the world, not the policy."""
 LOOKERS_ON = ("llmsim.engine.recorder", "llmsim.runs.", "llmsim.metrics.", "llmsim.exports.")
 """What these do, or have done by an observer, decides nothing."""

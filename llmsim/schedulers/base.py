@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from llmsim.core.decodes import DecodeSet
 from llmsim.core.policy import Policy
+from llmsim.core.request import NEVER, Request
 from llmsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from llmsim.core.batch import Batch
     from llmsim.core.kvcache import KVCache
-    from llmsim.core.request import Request
 
 UNBOUNDED = 1 << 60
 """`steady_iterations` of a batch that nothing but an arrival or a finish can change."""
@@ -64,20 +64,23 @@ class Scheduler(Policy):
     max_model_len: int
     paged: bool = True
     """False for policies that reserve a request's whole KV at admission and never grow it."""
-    departing: int = 0
+    departing: list[Request]
     """Requests that are done and whose places and KV blocks are still taken (`AsyncReplica`)."""
     answers_together: bool = False
     """True for policies without streaming: whoever is done is answered when nobody is left in the batch."""
+    ends_at_limit: bool = True
+    """Whether the policy's engine ends an answer when its sequence has max_model_len tokens, as vLLM does; one that
+    does not refuses a request that asks for more."""
     runs_ahead: bool = False
     """True for policies whose engine forms a batch while the one before it runs (`engine.async_scheduling`)."""
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
-        """Start a run on this cache. `max_model_len` is the longest prompt the model takes, in tokens."""
+        """Start a run on this cache. `max_model_len` is the longest sequence, prompt and outputs, in tokens."""
         self.kv = kv
         self.max_model_len = max_model_len
         self.waiting = deque()
         self.prefilling = []
-        self.departing = 0
+        self.departing = []
         self.decodes = DecodeSet(kv.block_size, paged=self.paged)
 
     def add(self, request: Request) -> None:
@@ -119,7 +122,7 @@ class Scheduler(Policy):
     @property
     def resident(self) -> int:
         """Requests that hold KV."""
-        return len(self.prefilling) + self.decodes.size + self.departing
+        return len(self.prefilling) + self.decodes.size + len(self.departing)
 
     @property
     def queued(self) -> int:
@@ -169,7 +172,16 @@ class Scheduler(Policy):
             prefilling.append(request)
 
     def preempt(self, request: Request, batch: Batch) -> None:
-        """Take the request's KV away and put it first in line; its prompt and outputs will be recomputed."""
+        """Take the request's KV away and put it first in line; its prompt and outputs will be recomputed.
+
+        One that is `departing` gives its blocks back and is gone: its last token comes whatever happens to them.
+        """
+        if request.finish_ns != NEVER:
+            self.departing.remove(request)
+            self.finished(request)
+            request.preemptions += 1
+            batch.preempted = [*batch.preempted, request]
+            return
         self.withdraw(request)
         self.kv.release(request)
         left = request.prefill_tokens - request.computed

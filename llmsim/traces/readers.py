@@ -27,9 +27,9 @@ def read_trace(
     columns of the file, e.g. {'arrival_s': 'ts', 'prompt_tokens': 'in', 'output_tokens': 'usage.completion_tokens'}.
     `time_unit` (s, ms, us, ns, datetime) overrides the format's. Date-times and Unix times are shifted so that the
     first kept row arrives at 0; times since a start are kept as they are. `sort` puts the rows in order of arrival and
-    counts those that moved. `max_prompt_tokens` is the model's limit; `on_long` says what happens to longer prompts:
-    'error', 'drop', or 'clip' (see `limits.clip_lengths`: prompt plus output then fit the limit). `memory` (such as
-    512MiB) bounds what is held beside the table. TraceError for anything in the file that cannot be used,
+    counts those that moved. `max_prompt_tokens` is the model's limit; `on_long` says what happens beyond it:
+    'error' (longer prompts), or, where prompt plus output are more, 'drop' or 'clip' (`limits.clip_lengths`). `memory`
+    (such as 512MiB) bounds what is held beside the table. TraceError for anything in the file that cannot be used,
     ConfigError for arguments that are not allowed.
     """
     options = ReadOptions(format, columns, on_bad, max_prompt_tokens, time_unit, on_long, sort, memory)

@@ -17,7 +17,7 @@ from llmsim.errors import ConfigError, TraceError
 from llmsim.traces import database, parsing
 from llmsim.traces.faults import Ledger, Rows
 from llmsim.traces.formats import TIME_UNITS, Layout, layout_of
-from llmsim.traces.limits import ON_BAD, check_limit, clip_lengths
+from llmsim.traces.limits import ON_BAD, check_limit, clip_lengths, over_limit
 from llmsim.traces.parsing import Fault, Ints, Mask, Text
 from llmsim.traces.records import Cells, Records
 from llmsim.traces.schema import COLUMNS, SLO_SECONDS
@@ -160,14 +160,12 @@ class TableReader:
             clipped = clip_lengths(prompt, output, limit)
             self.clipped += int((clipped.changed & rows.keep).sum())
             return table.assign(prompt_tokens=clipped.prompt_tokens, output_tokens=clipped.output_tokens)
-        fault = Fault(
-            "prompt_too_long",
-            prompt > limit,
-            column,
-            f"is longer than the model's limit of {limit} tokens",
-            "raise the limit, scale such requests down with on_long='clip' (--on-long clip)",
-        )
-        rows.settle([fault], drop=on_long == "drop")
+        over = over_limit(prompt, output, limit)
+        complaint = f"is longer than the model's limit of {limit} tokens"
+        remedy = "raise the limit, scale such requests down with on_long='clip' (--on-long clip)"
+        reasons = over if on_long == "drop" else ("prompt_too_long",)
+        faults = [Fault(reason, over[reason], column, complaint, remedy) for reason in reasons]
+        rows.settle(faults, drop=on_long == "drop")
         return table
 
 
