@@ -273,20 +273,29 @@ RESERVES = ("orca", "faster_transformer")
 """They keep room for the longest sequence the model takes, and preempt nobody."""
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["answers go on", "answers begin anew"])
 @pytest.mark.parametrize("policy", [name for name in POLICIES if name not in RESERVES])
-def test_who_is_longer_than_the_model_after_a_preemption_is_refused_and_the_others_are_served(policy):
-    """Prompts of 150 tokens and answers of 100 where the model takes 200: whoever lost 50 tokens cannot begin anew."""
-    requests = requests_of([(i, 150, 100) for i in range(12)])
-    cluster = serve(requests, POLICIES[policy], num_blocks=62, max_model_len=200)
+def test_who_is_longer_than_the_model_after_preemptions_is_refused_and_the_others_are_served(policy, anew):
+    """Prompts of 40 tokens and answers of 160 where the model takes 200. Where a preempted request emits its whole
+    answer anew, the next preemption may find it longer than the model; where it goes on, nobody ever is."""
+    requests = requests_of([(i, 40, 160) for i in range(24)])
+    cluster = serve(requests, POLICIES[policy], num_blocks=40, max_model_len=200, regenerate_output=anew)
     refused = [r for r in requests if r.rejected]
-    assert refused or not any(r.preemptions for r in requests)
+    assert anew or not refused
     for request in refused:
         assert request.preemptions
         assert request.rejected == f"{request.prefill_tokens} tokens to prefill are more than max_model_len=200"
         assert request.prefill_tokens > 200
-    assert all(r.generated == 100 for r in requests if not r.rejected)
+    assert all(r.generated >= 160 for r in requests if not r.rejected)
     (replica,) = cluster.replicas
     assert replica.kv.used_blocks == replica.outstanding == replica.prefill_left == 0
+
+
+def test_answers_that_begin_anew_do_outgrow_the_model():
+    requests = requests_of([(i, 40, 160) for i in range(24)])
+    serve(requests, Sarathi, num_blocks=40, max_model_len=200, regenerate_output=True)
+    assert any(r.rejected for r in requests)
+    assert any(not r.rejected for r in requests)
 
 
 def test_vllm_v1_admits_beside_long_prompts_only_what_its_budget_holds():
