@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmsim.cli.simulate import run_mapping
-from llmsim.cli.trace import Format, Map
+from llmsim.cli.console import say, stages, warn
+from llmsim.cli.groups import expand_groups
+from llmsim.cli.options import RunOptions
+from llmsim.cli.run_spec import run_mapping
+from llmsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from llmsim.client.spec import BenchSpec
@@ -22,14 +25,13 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
+@expand_groups()
 def bench(
-    config: Annotated[Path | None, typer.Argument(help="YAML file describing the run.", show_default=False)] = None,
+    run: RunOptions,
+    *,
     endpoint: Annotated[str | None, typer.Option(help="Address of the server: http://127.0.0.1:8000")] = None,
     model: Annotated[str | None, typer.Option(help="Name of the model, as the server lists it.")] = None,
     api: Annotated[str | None, typer.Option(help="completions (default) or chat.")] = None,
-    trace: Annotated[
-        str | None, typer.Option(help="Workload: a file, or a shipped one (sharegpt4, azure-code, azure-conv).")
-    ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Texts to send instead of made ones: a JSON list, or a ShareGPT file.")
     ] = None,
@@ -37,38 +39,19 @@ def bench(
     token_ids: Annotated[
         str | None, typer.Option(metavar="FIRST:LAST", help="Ids to draw (default 1000:30000).")
     ] = None,
-    prompt_seed: Annotated[int | None, typer.Option(help="Same prompts again (default: others every run).")] = None,
+    prompt_seed: Annotated[int | None, typer.Option(help="Seed of the prompts (default: others every run).")] = None,
     force_length: Annotated[
         bool | None, typer.Option(help="Send ignore_eos and min_tokens (default: if the server takes them).")
     ] = None,
     usage: Annotated[bool | None, typer.Option(help="Ask for token counts (default: if the server takes it).")] = None,
     extra_body: Annotated[str | None, typer.Option(help='JSON laid over every request: {"temperature": 0}.')] = None,
     header: Annotated[list[str] | None, typer.Option(help="'Name: value' of every request; saved nowhere.")] = None,
-    format: Format = None,
-    map: Map = None,
-    on_bad: Annotated[str | None, typer.Option(help="Unusable rows of the trace: error (default), or drop.")] = None,
-    on_long: Annotated[
-        str | None, typer.Option(help="Over the model's limit: error (prompts; default), drop or clip (with answers).")
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option("--rate", "--request-rate", help="Poisson arrivals per second; inf: all at once.")
-    ] = None,
-    num_requests: Annotated[int | None, typer.Option("--num-requests", "--num-prompts", help="How many.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of arrivals, lengths and classes.")] = None,
-    warmup: Annotated[float | None, typer.Option(help="Leave arrivals before this second out of latencies.")] = None,
-    max_concurrency: Annotated[int | None, typer.Option(help="Closed loop: this many outstanding.")] = None,
     max_model_len: Annotated[int | None, typer.Option(help="Longest prompt (default: what the server says).")] = None,
-    slo: Annotated[
-        list[str] | None, typer.Option("--slo", "--goodput", help='Targets in ms: "ttft:200 tpot:50", or repeat it.')
-    ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Seconds after which a request has failed (default 600).")
     ] = None,
     warm_up_requests: Annotated[int | None, typer.Option(help="Sent before, not measured (default 1).")] = None,
     wait: Annotated[float, typer.Option(help="Seconds to wait for a server that does not answer yet.")] = 0.0,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Any option: workload.time_scale=0.5")] = None,
-    out: Annotated[Path | None, typer.Option(help="Save the run in a new directory under this one.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Replay a workload against a real server and measure it.
 
@@ -76,21 +59,16 @@ def bench(
     code 1 if no request was answered, 130 if it was interrupted (what was measured is kept).
     """
     need_aiohttp()
-    given = dict(
-        trace=trace, calibration=None, format=format, map=map, on_bad=on_bad, on_long=on_long, rate=rate,
-        num_requests=num_requests, seed=seed, replicas=None, horizon=None, warmup=warmup,
-    )  # fmt: skip
     own = dict(
         endpoint=endpoint, model=model, api=api, prompts=None if prompts is None else str(prompts),
         prompt_kind=prompt_kind, token_ids=_range(token_ids), prompt_seed=prompt_seed, force_length=force_length,
         usage=usage, extra_body=_object(extra_body), max_model_len=max_model_len, timeout_s=timeout,
         warm_up_requests=warm_up_requests,
     )  # fmt: skip
-    mapping = run_mapping(config, given, max_concurrency, slo, None)
-    mapping |= {key: value for key, value in own.items() if value is not None}
-    spec = _spec(config, mapping, overrides or [])
+    mapping = run_mapping(run) | {key: value for key, value in own.items() if value is not None}
+    spec = _spec(run, mapping)
     result = _run(spec, _headers(header or []), wait)
-    _show(result, spec, out, as_json)
+    _show(result, spec, run.out, run.as_json)
     if result.summary["client"]["interrupted"]:
         raise typer.Exit(INTERRUPTED)
     if not result.summary["completed"]:
@@ -101,24 +79,20 @@ def need_aiohttp() -> None:
     """Raise ConfigError, with what to install, if there is no aiohttp."""
     from importlib.util import find_spec
 
-    from llmsim.errors import ConfigError
-
     if find_spec("aiohttp") is None:
         raise ConfigError("bench speaks HTTP with aiohttp, which is not installed: pip install 'llmsim[bench]'")
 
 
-def _spec(config: Path | None, mapping: dict[str, Any], overrides: list[str]) -> BenchSpec:
+def _spec(run: RunOptions, mapping: dict[str, Any]) -> BenchSpec:
     from llmsim.client.spec import load_bench
     from llmsim.spec.run_spec import apply_override
 
-    for line in overrides:
+    for line in run.overrides or ():
         apply_override(mapping, line)
-    return load_bench(mapping, "command line" if config is None else str(config))
+    return load_bench(mapping, "command line" if run.config is None else str(run.config))
 
 
 def _range(text: str | None) -> list[int] | None:
-    from llmsim.errors import ConfigError
-
     if text is None:
         return None
     first, _, last = text.partition(":")
@@ -128,8 +102,6 @@ def _range(text: str | None) -> list[int] | None:
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
-    from llmsim.errors import ConfigError
-
     if text is None:
         return None
     try:
@@ -143,8 +115,6 @@ def _object(text: str | None) -> dict[str, Any] | None:
 
 def _headers(given: list[str]) -> dict[str, str]:
     """Those given, and the key in OPENAI_API_KEY, if there is one."""
-    from llmsim.errors import ConfigError
-
     key = os.environ.get("OPENAI_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     for line in given:
@@ -158,7 +128,6 @@ def _headers(given: list[str]) -> dict[str, str]:
 def _run(spec: BenchSpec, headers: dict[str, str], wait_s: float) -> Result:
     import asyncio
 
-    from llmsim.cli.console import stages
     from llmsim.client.run import bench as measure
 
     allow_many_connections()
@@ -191,7 +160,6 @@ def without_headers(arguments: list[str]) -> list[str]:
 
 
 def _show(result: Result, spec: BenchSpec, out: Path | None, as_json: bool) -> None:
-    from llmsim.cli.console import warn
     from llmsim.client.files import requests_csv, vllm_record
     from llmsim.client.text import client_text
     from llmsim.runs.headline import to_json
@@ -207,4 +175,4 @@ def _show(result: Result, spec: BenchSpec, out: Path | None, as_json: bool) -> N
         return
     utc = datetime.now(UTC)
     files = {"requests.csv": requests_csv(result), "vllm_bench.json": to_json(vllm_record(result, spec, utc))}
-    (warn if as_json else print)(f"saved {result.save(out, utc=utc, files=files)}")
+    say(f"saved {result.save(out, utc=utc, files=files)}", as_json)

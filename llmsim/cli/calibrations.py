@@ -9,6 +9,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from llmsim.cli.console import warn
+from llmsim.cli.options import Json
+from llmsim.errors import ConfigError
+
 
 class _Group(TyperGroup):
     """`llmsim calibrations NAME` is `llmsim calibrations show NAME`: a name has a slash or ends in .json."""
@@ -29,7 +33,6 @@ app = typer.Typer(
 )
 
 Device = Annotated[str | None, typer.Option("--device", help="Only those of this device.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()
@@ -53,7 +56,7 @@ def list_(device: Device = None, as_json: Json = False) -> None:
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="device/model, or a file that ends in .json.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the file as it is.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show a calibration: where each number is from, the terms with units, what batches cost, KV, limits, errors."""
     from llmsim.costs.calibration import load_calibration
@@ -99,9 +102,7 @@ def import_(
     """Make a calibration of measurements that another tool took (docs/calibrations.md says which)."""
     from llmsim.calibrate.importers.options import ImportOptions
     from llmsim.calibrate.importers.registry import importer_named
-    from llmsim.cli.console import warn
     from llmsim.costs.calibration import save
-    from llmsim.errors import ConfigError
 
     importer = importer_named(source)
     if out.suffix != ".json":

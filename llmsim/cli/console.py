@@ -7,10 +7,13 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from llmsim.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
 
 
 @cache
@@ -26,11 +29,14 @@ def warn(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def say(line: str, as_json: bool) -> None:
+    """One line on stdout, or on stderr if stdout holds JSON."""
+    print(line, file=sys.stderr if as_json else sys.stdout)
+
+
 def need_torch(what: str) -> None:
     """Raise ConfigError, with what to install, if there is no torch for `what`."""
     from importlib.util import find_spec
-
-    from llmsim.errors import ConfigError
 
     if find_spec("torch") is None:
         raise ConfigError(
@@ -39,13 +45,20 @@ def need_torch(what: str) -> None:
         )
 
 
+def bars(*columns: ProgressColumn) -> Progress:
+    """Progress bars on stderr, with these columns on their right; none where stderr is no terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    left = (TextColumn("{task.description}"), BarColumn())
+    return Progress(*left, *columns, console=stderr(), transient=True, disable=not stderr().is_terminal)
+
+
 @contextmanager
 def stages() -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars on stderr, one a stage, with the time left; gives the function (stage, done, total) to call."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as bar:
+    with bars(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         tasks: dict[str, Any] = {}
 
         def tell(stage: str, done: int, total: int) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from llmsim.cli.console import warn
+
 
 def export(
     run_dirs: Annotated[
@@ -27,7 +29,6 @@ def export(
     to_s: Annotated[float | None, typer.Option(help="chrome-trace: leave out what began after, seconds.")] = None,
 ) -> None:
     """Write a run for aiperf, vLLM's plots, guidellm or Perfetto."""
-    from llmsim.cli.console import warn
     from llmsim.exports import Window, export_runs
 
     written = export_runs(run_dirs, to, out, Window(from_s, to_s))

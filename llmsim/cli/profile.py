@@ -5,52 +5,66 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from llmsim.cli.console import need_torch, stages, warn
+from llmsim.cli.groups import expand_groups
+from llmsim.cli.options import Json
 
 if TYPE_CHECKING:
     from llmsim.calibrate.fitting.calibrate import Fitted
     from llmsim.calibrate.profiling.campaign import Campaign
 
 
-def profile(
+@dataclass(frozen=True, kw_only=True)
+class CampaignOptions:
+    """What to measure, on what and for how long."""
+
     model: Annotated[
         str, typer.Option(help="Model shape: tiny, llama-3-8b, mistral-7b, qwen3-8b, or the path of a config.json.")
-    ] = "tiny",
+    ] = "tiny"
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the measurements (default: runs/profile/DEVICE/MODEL). Resumes there."),
-    ] = None,
+    ] = None
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu"
+    device_name: Annotated[str | None, typer.Option(help="What the calibration calls the device.")] = None
+    backend: Annotated[
+        str | None, typer.Option(help="sdpa, flashinfer or flashinfer-batch (default: flashinfer on cuda, else sdpa).")
+    ] = None
+    dtype: Annotated[str | None, typer.Option(help="Default: bfloat16 on cuda, float32 on cpu.")] = None
+    plan: Annotated[str | None, typer.Option(help="Plan file or shipped plan; the default covers the limits.")] = None
+    minutes: Annotated[float, typer.Option(help="Time budget; the plan is cut to fit.")] = 3.0
+    repeats: Annotated[int, typer.Option(help="Timed repeats a case, of which the median counts.")] = 7
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens in a batch of the default plan.")] = None
+    max_seqs: Annotated[int | None, typer.Option(help="Most sequences in a batch of the default plan.")] = None
+    max_model_len: Annotated[int | None, typer.Option(help="Longest sequence; the model's own if not given.")] = None
+    page_size: Annotated[int, typer.Option(help="Tokens of a KV block.")] = 16
+    threads: Annotated[int, typer.Option(help="torch threads on a CPU.")] = 1
+    kv_gib: Annotated[float | None, typer.Option(help="KV cache on a CPU in GiB (default 0.5).")] = None
+    utilisation: Annotated[float, typer.Option(help="Share of a GPU's memory that an engine may use.")] = 0.9
+    seed: Annotated[int, typer.Option(help="Seed of weights, plan and pages.")] = 0
+    restart: Annotated[bool, typer.Option("--restart", help="Throw earlier measurements in the folder away.")] = False
+
+
+@expand_groups()
+def profile(
+    campaign: CampaignOptions,
+    *,
     calibration_out: Annotated[
         Path | None, typer.Option(help="Calibration file to write (default: calibration.json in that folder).")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    device_name: Annotated[str | None, typer.Option(help="What the calibration calls the device.")] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="sdpa, flashinfer or flashinfer-batch (default: flashinfer on cuda, else sdpa).")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="Default: bfloat16 on cuda, float32 on cpu.")] = None,
-    plan: Annotated[str | None, typer.Option(help="Plan file or shipped plan; the default covers the limits.")] = None,
-    minutes: Annotated[float, typer.Option(help="Time budget; the plan is cut to fit.")] = 3.0,
-    repeats: Annotated[int, typer.Option(help="Timed repeats a case, of which the median counts.")] = 7,
-    max_tokens: Annotated[int | None, typer.Option(help="Most tokens in a batch of the default plan.")] = None,
-    max_seqs: Annotated[int | None, typer.Option(help="Most sequences in a batch of the default plan.")] = None,
-    max_model_len: Annotated[int | None, typer.Option(help="Longest sequence; the model's own if not given.")] = None,
-    page_size: Annotated[int, typer.Option(help="Tokens of a KV block.")] = 16,
-    threads: Annotated[int, typer.Option(help="torch threads on a CPU.")] = 1,
-    kv_gib: Annotated[float | None, typer.Option(help="KV cache on a CPU in GiB (default 0.5).")] = None,
-    utilisation: Annotated[float, typer.Option(help="Share of a GPU's memory that an engine may use.")] = 0.9,
-    seed: Annotated[int, typer.Option(help="Seed of weights, plan and pages.")] = 0,
-    restart: Annotated[bool, typer.Option("--restart", help="Throw earlier measurements in the folder away.")] = False,
     fit_only: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Measure nothing: fit the measurements in this folder again.")
     ] = None,
     from_run: Annotated[
         Path | None, typer.Option(metavar="RUN_DIR", help="Measure nothing: fit the iterations of a saved run.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures of the fit as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure batch times of a real transformer on this machine and make a calibration of them.
 
@@ -62,16 +76,14 @@ def profile(
     if from_run is not None:
         fitted, folder = _fit_run(from_run), from_run
     else:
-        folder = fit_only if fit_only is not None else _measure(locals())
+        folder = fit_only if fit_only is not None else _measure(campaign)
         from llmsim.calibrate.fitting.calibrate import calibrate_campaign
 
-        fitted = calibrate_campaign(folder, device_name)
+        fitted = calibrate_campaign(folder, campaign.device_name)
     _write(fitted, folder, calibration_out or folder / "calibration.json", as_json)
 
 
-def _measure(given: dict[str, Any]) -> Path:
-    from llmsim.cli.console import need_torch, stages
-
+def _measure(given: CampaignOptions) -> Path:
     need_torch("profiling")
     from llmsim.calibrate.fitting.calibrate import device_slug
     from llmsim.calibrate.profiling.campaign import Campaign, run_campaign
@@ -80,23 +92,23 @@ def _measure(given: dict[str, Any]) -> Path:
     from llmsim.executors.device_info import device_name
     from llmsim.units import GIB
 
-    on_gpu = given["device"].startswith("cuda")
+    on_gpu = given.device.startswith("cuda")
     spec = DeviceSpec(
-        device=given["device"],
-        backend=given["backend"] or ("flashinfer" if on_gpu else "sdpa"),
-        dtype=given["dtype"] or ("bfloat16" if on_gpu else "float32"),
-        page_size=given["page_size"],
-        threads=given["threads"],
-        seed=given["seed"],
+        device=given.device,
+        backend=given.backend or ("flashinfer" if on_gpu else "sdpa"),
+        dtype=given.dtype or ("bfloat16" if on_gpu else "float32"),
+        page_size=given.page_size,
+        threads=given.threads,
+        seed=given.seed,
     )
-    name = given["device_name"] or device_slug(device_name(given["device"]))
-    home = Path("runs/profile") / name / load_model(given["model"]).name
+    name = given.device_name or device_slug(device_name(given.device))
+    home = Path("runs/profile") / name / load_model(given.model).name
     same = ("model", "plan", "minutes", "repeats", "max_tokens", "max_seqs", "max_model_len", "utilisation", "restart")
     campaign = Campaign(
-        out=given["out"] or home,
+        out=given.out or home,
         spec=spec,
-        kv_bytes=None if given["kv_gib"] is None else int(given["kv_gib"] * GIB),
-        **{option: given[option] for option in same},
+        kv_bytes=None if given.kv_gib is None else int(given.kv_gib * GIB),
+        **{option: getattr(given, option) for option in same},
     )
     _say_what_is_there(campaign)
     with stages() as tell:
@@ -108,7 +120,6 @@ def _say_what_is_there(campaign: Campaign) -> None:
     from llmsim.calibrate.profiling.campaign import MEASUREMENTS
     from llmsim.calibrate.profiling.manifest import read_manifest
     from llmsim.calibrate.profiling.measure import Samples
-    from llmsim.cli.console import warn
 
     held = None if campaign.restart else read_manifest(campaign.out)
     if held is None:
@@ -143,7 +154,6 @@ def _fit_run(folder: Path) -> Fitted:
 
 
 def _write(fitted: Fitted, folder: Path, target: Path, as_json: bool) -> None:
-    from llmsim.cli.console import warn
     from llmsim.costs.calibration import save
     from llmsim.reports.fit_report import write_fit_report
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from llmsim.errors import ConfigError
+
 
 def report(
     run_dirs: Annotated[
@@ -30,7 +32,6 @@ def report(
 
 def _check(folder: Path) -> None:
     """Raise ConfigError, with what to write instead, if `folder` holds run directories or is none."""
-    from llmsim.errors import ConfigError
     from llmsim.runs.headline import META
 
     if not folder.is_dir():

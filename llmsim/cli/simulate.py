@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from llmsim.cli.trace import Format, Map, column_map
+from llmsim.cli.console import bars, say, warn
+from llmsim.cli.groups import expand_groups
+from llmsim.cli.options import RunOptions, SimulationOptions
+from llmsim.cli.run_spec import run_mapping, run_specs
+from llmsim.cli.stopping import Terminated
 
 if TYPE_CHECKING:
     from llmsim.runs.headline import Headline
@@ -25,37 +29,11 @@ Serve: TypeAlias = "Callable[[RunSpec, Path | None, Progress], tuple[Headline, P
 """Runs a spec and, given a directory, saves the run in a new one under it."""
 
 
+@expand_groups()
 def simulate(
-    config: Annotated[Path | None, typer.Argument(help="YAML file describing the run.", show_default=False)] = None,
-    trace: Annotated[
-        str | None, typer.Option(help="Workload: a file, or a shipped one (sharegpt4, azure-code, azure-conv).")
-    ] = None,
-    calibration: Annotated[str | None, typer.Option(help="Batch-time model: device/model, or a file.")] = None,
-    scheduler: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME[,option=value...] (sarathi, vllm_v1, slai, ...) or file.py:Class; repeat to compare."),
-    ] = None,
-    format: Format = None,
-    map: Map = None,
-    on_bad: Annotated[str | None, typer.Option(help="Unusable rows of the trace: error (default), or drop.")] = None,
-    on_long: Annotated[
-        str | None, typer.Option(help="Over the model's limit: error (prompts; default), drop or clip (with answers).")
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option("--rate", "--request-rate", help="Poisson arrivals per second; inf: all at once.")
-    ] = None,
-    num_requests: Annotated[int | None, typer.Option("--num-requests", "--num-prompts", help="How many.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of every random stream.")] = None,
-    replicas: Annotated[int | None, typer.Option(help="Model instances behind the router.")] = None,
-    horizon: Annotated[float | None, typer.Option(help="Stop after this many simulated seconds.")] = None,
-    warmup: Annotated[float | None, typer.Option(help="Leave arrivals before this second out of latencies.")] = None,
-    max_concurrency: Annotated[int | None, typer.Option(help="Closed loop: this many outstanding.")] = None,
-    slo: Annotated[
-        list[str] | None, typer.Option("--slo", "--goodput", help='Targets in ms: "ttft:200 tpot:50", or repeat it.')
-    ] = None,
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="Any option: engine.num_blocks=8000")] = None,
-    out: Annotated[Path | None, typer.Option(help="Save each run in a new directory under this one.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
+    simulation: SimulationOptions,
+    run: RunOptions,
+    *,
     step_by_step: Annotated[bool, typer.Option(help="One event an iteration: slower, never different.")] = False,
     strict_range: Annotated[bool, typer.Option(help="Refuse batches outside what was measured.")] = False,
     stream: Annotated[
@@ -66,104 +44,21 @@ def simulate(
 
     Options override the YAML file; several --scheduler serve the very same requests.
     """
-    from llmsim.spec.run_spec import load_runs
-
-    given = dict(
-        trace=trace, calibration=calibration, format=format, map=map, on_bad=on_bad, on_long=on_long, rate=rate,
-        num_requests=num_requests, seed=seed, replicas=replicas, horizon=horizon, warmup=warmup,
-    )  # fmt: skip
-    mapping = run_mapping(config, given, max_concurrency, slo, scheduler)
+    mapping = run_mapping(run, simulation)
     for flag, value in (("step_by_step", step_by_step), ("strict_range", strict_range)):
         if value:
             mapping[flag] = True
-    runs = load_runs(config, overrides or (), mapping)
-    _run_all(runs, _streamed if stream else _in_memory, out, as_json)
-
-
-KEYS = {
-    "trace": "workload.trace",
-    "format": "workload.format",
-    "on_bad": "workload.on_bad",
-    "on_long": "workload.on_long",
-    "calibration": "calibration",
-    "num_requests": "workload.num_requests",
-    "seed": "seed",
-    "replicas": "cluster.replicas",
-    "horizon": "horizon_s",
-    "warmup": "warmup_s",
-}
-"""Options of the command line and the keys of a run they set."""
-
-
-def run_mapping(
-    config: Path | None,
-    given: dict[str, Any],
-    max_concurrency: int | None,
-    slo: list[str] | None,
-    scheduler: list[str] | None,
-) -> dict[str, Any]:
-    """The YAML file (or nothing) with the options laid over it.
-
-    `given` holds the options of KEYS, `map` and `rate`; None stands for an option that was not given.
-    """
-    from llmsim.spec.run_spec import put, read_run
-
-    _refuse_target(config, slo)
-    mapping: dict[str, Any] = {} if config is None else read_run(config)
-    for option, key in KEYS.items():
-        if given[option] is not None:
-            put(mapping, key, given[option])
-    if given["map"] is not None:
-        put(mapping, "workload.columns", column_map(given["map"]))
-    _set_arrivals(mapping, given["rate"], max_concurrency)
-    if slo:
-        mapping["slo"] = [item for entry in slo for item in entry.split()]
-    if scheduler:
-        mapping.pop("scheduler", None)
-        mapping["schedulers"] = list(scheduler)
-    return mapping
-
-
-def _refuse_target(config: Path | None, slo: list[str] | None) -> None:
-    """ConfigError for a target in the place of the run's file: vLLM's --goodput takes several values, ours one."""
-    from llmsim.errors import ConfigError
-
-    if config is not None and re.fullmatch(r"[a-z0-9]+:[0-9.]+", str(config)) and not config.exists():
-        targets = " ".join([*(slo or ()), str(config)])
-        raise ConfigError(
-            f"{config} is read as the file of the run, as --slo takes one value; quote the targets, --slo "
-            f'"{targets}", or give --slo once for each'
-        )
-
-
-def _set_arrivals(mapping: dict[str, Any], rate: float | None, max_concurrency: int | None) -> None:
-    """--rate means Poisson arrivals unless the file names a process with a rate of its own."""
-    from llmsim.spec.run_spec import put
-
-    if rate is not None and max_concurrency is not None:
-        raise typer.BadParameter("--rate and --max-concurrency exclude each other: an open or a closed loop")
-    if max_concurrency is not None:
-        put(mapping, "workload.arrivals", {"kind": "closed_loop", "max_concurrency": max_concurrency})
-    if rate is not None:
-        workload = mapping.get("workload")
-        arrivals = workload.get("arrivals") if isinstance(workload, dict) else None
-        kind = arrivals.get("kind") if isinstance(arrivals, dict) else None
-        if kind in ("poisson", "gamma", "constant"):
-            put(mapping, "workload.arrivals.rate", rate)
-        else:
-            put(mapping, "workload.arrivals", {"kind": "poisson", "rate": rate})
+    _run_all(run_specs(run, mapping), _streamed if stream else _in_memory, run.out, run.as_json)
 
 
 @contextmanager
 def _bars() -> Iterator[Callable[[RunSpec], Callable[[int, int], None]]]:
     """Progress bars on stderr, one a run; gives the function that makes the next one."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
-    from llmsim.cli.console import stderr
     from llmsim.runs.labels import scheduler_label
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr(), transient=True, disable=not stderr().is_terminal) as bar:
+    with bars(TaskProgressColumn(), TimeRemainingColumn()) as bar:
 
         def begin(spec: RunSpec) -> Callable[[int, int], None]:
             task = bar.add_task(scheduler_label(spec.scheduler), total=None)
@@ -174,8 +69,6 @@ def _bars() -> Iterator[Callable[[RunSpec], Callable[[int, int], None]]]:
 
 def _run_all(runs: list[RunSpec], serve: Serve, out: Path | None, as_json: bool) -> None:
     """Run, save and show them; after an interruption, those that were done by then."""
-    from llmsim.cli.stopping import Terminated
-
     results: list[Headline] = []
     folders: list[Path] = []
     try:
@@ -192,7 +85,6 @@ def _run_all(runs: list[RunSpec], serve: Serve, out: Path | None, as_json: bool)
 
 def _interrupted(runs: list[RunSpec], results: list[Headline], folders: list[Path], as_json: bool) -> None:
     """Show what was done, and say what was not."""
-    from llmsim.cli.console import warn
     from llmsim.runs.labels import scheduler_label
 
     if results:
@@ -218,9 +110,6 @@ def _streamed(spec: RunSpec, out: Path | None, progress: Progress) -> tuple[Stre
 
 
 def _show(results: Sequence[Headline], directories: list[Path], as_json: bool) -> None:
-    import json
-
-    from llmsim.cli.console import warn
     from llmsim.runs.text import comparison
 
     if as_json:
@@ -229,12 +118,11 @@ def _show(results: Sequence[Headline], directories: list[Path], as_json: bool) -
         print(comparison(results))
     _warn(results)
     for directory, result in zip(directories, results, strict=False):
-        (warn if as_json else print)(f"saved {directory} ({result.label})")
+        say(f"saved {directory} ({result.label})", as_json)
 
 
 def _warn(results: Sequence[Headline]) -> None:
     """What a reader must know, on stderr: each run's own lines, then those of all, and who left their calibration."""
-    from llmsim.cli.console import warn
     from llmsim.runs.headline import beyond_calibration
 
     own = [[line for line in r.warnings() if line != beyond_calibration([r])] for r in results]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from llmsim.cli.console import stages, warn
+from llmsim.cli.options import Json, Workers
+from llmsim.cli.stopping import Terminated
+from llmsim.errors import ConfigError
 
 if TYPE_CHECKING:
     from llmsim.sweep import Sweep
@@ -18,7 +21,7 @@ def sweep(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the runs and tables; sweeps/NAME by default.", show_default=False)
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; one a core by default.", show_default=False)] = None,
+    workers: Workers = None,
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Run on the dask cluster of this scheduler.")
     ] = None,
@@ -28,14 +31,12 @@ def sweep(
     dry_run: Annotated[bool, typer.Option(help="Show the points; run the first to say how long all take.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Any option of the base run.")] = None,
     show: Annotated[list[str] | None, typer.Option(help="Print this figure (a column); repeat for more.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print both tables as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run every point of a grid with every seed; runs that are done already are not run again.
 
     Each run is on disk as soon as it is done, so after an interruption the same command goes on.
     """
-    from llmsim.errors import ConfigError
-
     if merge:
         others = {"--workers": workers, "--dask": dask, "--shard": shard, "--set": overrides}
         others |= {"--continue-on-error": continue_on_error, "--dry-run": dry_run}
@@ -47,13 +48,15 @@ def sweep(
     if dry_run and as_json:
         raise ConfigError("--dry-run prints text; leave out --json")
     if dry_run:
-        _dry_run(grid[0], out, overrides or [], part, workers, dask)
+        from llmsim.sweep.estimate import estimate
+
+        folder = _folder(grid[0], out)
+        print(estimate(grid[0], folder, overrides=overrides or [], shard=part, workers=workers, dask=dask).text())
         return
     _show(_run(grid[0], out, overrides or [], part, workers, dask, continue_on_error), show or [], as_json)
 
 
 def _merge(folders: list[Path], out: Path | None, others: list[str]) -> Sweep:
-    from llmsim.errors import ConfigError
     from llmsim.sweep import merge_sweeps
 
     if others:
@@ -64,8 +67,6 @@ def _merge(folders: list[Path], out: Path | None, others: list[str]) -> Sweep:
 
 
 def _shard(text: str) -> tuple[int, int]:
-    from llmsim.errors import ConfigError
-
     at, slash, count = text.partition("/")
     if not (slash and at.isdigit() and count.isdigit()):
         raise ConfigError(f"--shard must be I/N, such as 1/4, but got {text!r}")
@@ -87,16 +88,14 @@ def _run(
     dask: str | None,
     continue_on_error: bool,
 ) -> Sweep:
-    from llmsim.cli.console import warn
-    from llmsim.cli.stopping import Terminated
     from llmsim.sweep import sweep_grid
 
     folder = _folder(grid, out)
     try:
-        with _bar() as progress:
+        with stages() as tell:
             return sweep_grid(
                 grid, folder, workers=workers, dask=dask, shard=shard, continue_on_error=continue_on_error,
-                overrides=overrides, progress=progress,
+                overrides=overrides, progress=lambda done, total: tell("runs", done, total),
             )  # fmt: skip
     except (KeyboardInterrupt, Terminated):
         done = len(list((folder / "points").glob("[!.]*.json")))
@@ -104,33 +103,8 @@ def _run(
         raise
 
 
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None]]:
-    """Runs done of those to do now, with the time left."""
-    from llmsim.cli.console import stages
-
-    with stages() as tell:
-        yield lambda done, total: tell("runs", done, total)
-
-
-def _dry_run(
-    grid: Path,
-    out: Path | None,
-    overrides: list[str],
-    shard: tuple[int, int] | None,
-    workers: int | None,
-    dask: str | None,
-) -> None:
-    """The points, how many runs are left, and how long they take by the first of them."""
-    from llmsim.sweep.estimate import estimate
-
-    found = estimate(grid, _folder(grid, out), overrides=overrides, shard=shard, workers=workers, dask=dask)
-    print(found.text())
-
-
 def _show(sweep: Sweep, figures: list[str], as_json: bool) -> None:
     """Tables on stdout, warnings on stderr; exit code 1 if a run failed."""
-    from llmsim.cli.console import warn
     from llmsim.sweep.files import json_text
 
     for line in sweep.warnings:

@@ -1,16 +1,19 @@
 """`llmsim trace`: fetch, look at, convert and make workloads.
 
-Only typer and the standard library are imported here at the top: pandas takes half a second, and `llmsim
---help` must not.
+Nothing heavy is imported here at the top: pandas takes half a second, and `llmsim --help` must not.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from llmsim.cli.groups import expand_groups
+from llmsim.cli.options import Format, Json, Map, column_map
 
 if TYPE_CHECKING:
     from llmsim.traces.schema import Trace
@@ -22,37 +25,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Source = Annotated[
-    str, typer.Argument(metavar="TRACE", help="A workload file, or the name of a shipped one.")
-]
+Source = Annotated[str, typer.Argument(metavar="TRACE", help="A workload file, or the name of a shipped one.")]
 Out = Annotated[
     Path,
     typer.Option("--out", "-o", help="File to write: .csv, .jsonl (Mooncake), these with .gz, or .parquet."),
 ]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format", help="azure, sarathi, mooncake, burstgpt or llmsim; told from the header if not given."
-    ),
-]
-Map = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="FIELD=COLUMN",
-        help="Column of a field: arrival_s (_ms, _us, _ns; _at: date-times), prompt_tokens, output_tokens; "
-        "slo_class, tbt_s, ttft_s, ttlt_s, tier, priority, model. Repeat it.",
-    ),
-]
-OnBad = Annotated[str, typer.Option("--on-bad", help="Rows that cannot be used: error, or drop (and count).")]
-OnLong = Annotated[
-    str,
-    typer.Option("--on-long", help="Over the limit: error (prompts), or drop, clip (scale down; with the answer)."),
-]
-TimeUnit = Annotated[
-    str | None, typer.Option("--time-unit", help="Unit of the time column: s, ms, us, ns or datetime.")
-]
+OnLong = Annotated[str, typer.Option(help="Over the limit: error (prompts), or drop, clip (scale down; with answers).")]
 Limit = Annotated[int | None, typer.Option("--max-model-len", help="The model's limit in tokens.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How to read a workload file."""
+
+    format: Format = None
+    map: Map = None
+    on_bad: Annotated[str, typer.Option(help="Rows that cannot be used: error, or drop (and count).")] = "error"
+    time_unit: Annotated[str | None, typer.Option(help="Unit of the time column: s, ms, us, ns or datetime.")] = None
 
 
 @app.command()
@@ -75,68 +64,62 @@ def fetch(
 
 
 @app.command()
+@expand_groups()
 def stats(
     trace: Source,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    format: Format = None,
-    map: Map = None,
-    on_bad: OnBad = "error",
-    time_unit: TimeUnit = None,
+    read: ReadOptions,
+    as_json: Json = False,
 ) -> None:
     """Show rows, rate, quantiles, burstiness and correlation; of a twin, those of a sample."""
     from llmsim.traces.stats import format_stats, trace_stats
 
-    facts = trace_stats(_load(trace, format, map, on_bad, time_unit))
+    facts = trace_stats(_load(trace, read))
     typer.echo(json.dumps(facts, indent=2) if as_json else format_stats(facts))
 
 
 @app.command()
+@expand_groups()
 def convert(
     trace: Source,
     out: Out,
-    format: Format = None,
-    map: Map = None,
-    on_bad: OnBad = "error",
-    time_unit: TimeUnit = None,
+    read: ReadOptions,
     max_model_len: Limit = None,
     on_long: OnLong = "error",
 ) -> None:
     """Write a workload in another format."""
     from llmsim.traces.export import write_trace
 
-    loaded = _load(trace, format, map, on_bad, time_unit, max_model_len, on_long)
+    loaded = _load(trace, read, max_model_len, on_long)
     path = write_trace(loaded.requests, out)
     _report(path, len(loaded.requests), loaded.dropped, loaded.clipped)
 
 
 @app.command()
+@expand_groups()
 def twin(
     trace: Annotated[Path, typer.Argument(metavar="FILE", help="A workload file with rows.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON file to write.")],
+    read: ReadOptions,
     name: Annotated[str | None, typer.Option(help="Name of the twin; the output's if not given.")] = None,
-    format: Format = None,
-    map: Map = None,
-    on_bad: OnBad = "error",
-    time_unit: TimeUnit = None,
 ) -> None:
     """Make a statistical twin: quantiles, rank dependence and arrival profile, no rows."""
     from llmsim.traces import files, twinfile, twins
 
-    loaded = _load(str(trace), format, map, on_bad, time_unit)
+    loaded = _load(str(trace), read)
     text = twinfile.dump(twins.make_twin(loaded, name or out.name.split(".")[0]))
     path = files.write_bytes(out, text.encode())
     typer.echo(f"{path}: twin of {len(loaded.requests):,} requests, {len(text):,} bytes")
 
 
 @app.command()
+@expand_groups()
 def synth(
     out: Out,
+    read: ReadOptions,
     trace: Annotated[
         str | None, typer.Argument(metavar="[TRACE]", help="A workload file or shipped name to draw from.")
     ] = None,
-    num_requests: Annotated[
-        int | None, typer.Option("--num-requests", "-n", help="All if not given.")
-    ] = None,
+    num_requests: Annotated[int | None, typer.Option("--num-requests", "-n", help="All if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random streams.")] = 0,
     arrivals: Annotated[
         str | None,
@@ -150,25 +133,15 @@ def synth(
     lengths: Annotated[
         str | None, typer.Option(help="trace, resampled, empirical or synthetic (if --prompt is given).")
     ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="Distribution, e.g. lognormal,mean=1000,std=500.")
-    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Distribution, e.g. lognormal,mean=1000,std=500.")] = None,
     output: Annotated[str | None, typer.Option(help="Distribution, e.g. fixed,value=128.")] = None,
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="e.g. name=paying,share=0.05,tbt_s=0.1; repeat.")
     ] = None,
-    shuffle: Annotated[
-        bool, typer.Option("--shuffle", help="Put the trace's lengths in random order.")
-    ] = False,
-    time_scale: Annotated[
-        float, typer.Option(help="Factor on the trace's times; 0.5 doubles the rate.")
-    ] = 1.0,
+    shuffle: Annotated[bool, typer.Option("--shuffle", help="Put the trace's lengths in random order.")] = False,
+    time_scale: Annotated[float, typer.Option(help="Factor on the trace's times; 0.5 doubles the rate.")] = 1.0,
     max_model_len: Limit = None,
     on_long: OnLong = "error",
-    format: Format = None,
-    map: Map = None,
-    on_bad: OnBad = "error",
-    time_unit: TimeUnit = None,
 ) -> None:
     """Make a workload from distributions, a trace or a twin, and write it to a file."""
     from llmsim.traces import textspec
@@ -177,10 +150,10 @@ def synth(
 
     spec = WorkloadSpec(
         trace=trace,
-        format=format,
-        columns=column_map(map),
-        time_unit=time_unit,
-        on_bad=on_bad,
+        format=read.format,
+        columns=column_map(read.map),
+        time_unit=read.time_unit,
+        on_bad=read.on_bad,
         on_long=on_long,
         lengths=LengthsSpec(
             kind=lengths or ("synthetic" if prompt else "trace"),
@@ -198,35 +171,15 @@ def synth(
     _report(path, len(workload), workload.dropped, workload.description["clipped"])
 
 
-def _load(
-    trace: str,
-    format: str | None,
-    map: list[str] | None,
-    on_bad: str,
-    time_unit: str | None,
-    limit: int | None = None,
-    on_long: str = "error",
-) -> Trace:
+def _load(trace: str, read: ReadOptions, limit: int | None = None, on_long: str = "error") -> Trace:
     """A trace file, or as many requests of a twin as its original had."""
     from llmsim.traces import files, readers, shipped, twinfile, twins
 
     path = shipped.resolve(trace)
     if twinfile.is_twin(files.read_bytes(path)):
         return twins.sample(twins.load_twin(path))
-    return readers.read_trace(path, format, column_map(map), on_bad, limit, time_unit, on_long)
-
-
-def column_map(map: list[str] | None) -> dict[str, str] | None:
-    """The column map of --map FIELD=COLUMN options."""
-    from llmsim.errors import ConfigError
-
-    columns = {}
-    for item in map or ():
-        field, equals, column = item.partition("=")
-        if not equals:
-            raise ConfigError(f"--map is written FIELD=COLUMN but got {item!r}")
-        columns[field] = column
-    return columns or None
+    columns = column_map(read.map)
+    return readers.read_trace(path, read.format, columns, read.on_bad, limit, read.time_unit, on_long)
 
 
 def _report(path: Path, rows: int, dropped: dict[str, int], clipped: int) -> None:

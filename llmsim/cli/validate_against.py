@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from llmsim.cli.console import say, warn
+from llmsim.cli.options import RunOptions
+from llmsim.cli.run_spec import run_specs
+from llmsim.errors import ConfigError
+
 if TYPE_CHECKING:
     from llmsim.validation.against import Against
     from llmsim.validation.measured_run import MeasuredRun
@@ -36,45 +41,39 @@ def check_options(context: typer.Context, against: bool) -> None:
 
 def validate_against(
     mapping: dict[str, Any],
-    config: Path | None,
-    overrides: list[str],
+    run: RunOptions,
     file: Path,
     *,
     origin: str,
     on_bad: str,
     limits: tuple[Limit, ...],
     out: Path | None,
-    as_json: bool,
 ) -> list[str]:
     """Compare every policy of the run with the measured run, print, and keep; what is beyond `limits`, one line each.
 
     `mapping` is the run's description. Raises ConfigError, TraceError and what `simulate` raises.
     """
-    from llmsim.cli.console import warn
-    from llmsim.spec.run_spec import load_runs
     from llmsim.validation.against import compare_against
     from llmsim.validation.against_text import against_text
     from llmsim.validation.measured_run import measured_run
     from llmsim.validation.tolerance import violations
 
-    _check_request(overrides, limits)
+    _check_request(run.overrides or [], limits)
     measured = measured_run(file, origin, on_bad)
     comparisons = []
-    for spec in load_runs(config, overrides, _of_the_file(mapping, measured)):
+    for spec in run_specs(run, _of_the_file(mapping, measured)):
         found = compare_against(spec, measured)
         comparisons.append(found)
-        if not as_json:
+        if not run.as_json:
             print(against_text(found) + "\n")
         for line in found.simulated.warnings():
             warn(f"warning: {found.label}: {line}")
-    _finish(comparisons, out, as_json)
+    _finish(comparisons, out, run.as_json)
     many = len(comparisons) > 1
     return [f"{f.label}: {line}" if many else line for f in comparisons for line in violations(f.errors, limits)]
 
 
 def _check_request(overrides: list[str], limits: tuple[Limit, ...]) -> None:
-    from llmsim.errors import ConfigError
-
     for line in overrides:
         if line.startswith("workload."):
             raise ConfigError(f"--set {line}: with --against the workload is the file's requests; leave it out")
@@ -88,7 +87,6 @@ def _check_request(overrides: list[str], limits: tuple[Limit, ...]) -> None:
 
 def _of_the_file(mapping: dict[str, Any], measured: MeasuredRun) -> dict[str, Any]:
     """The run's description with the file as its workload, so that `llmsim simulate` can run it again."""
-    from llmsim.cli.console import warn
     from llmsim.validation.measured_run import ORIGINS
 
     if "workload" in mapping:
@@ -105,7 +103,6 @@ def _of_the_file(mapping: dict[str, Any], measured: MeasuredRun) -> dict[str, An
 
 def _finish(comparisons: list[Against], out: Path | None, as_json: bool) -> None:
     """The policies side by side, or JSON; and what is to be kept."""
-    from llmsim.cli.console import warn
     from llmsim.reports.validation_report import write_against_report
     from llmsim.validation.against_text import side_by_side
 
@@ -120,4 +117,4 @@ def _finish(comparisons: list[Against], out: Path | None, as_json: bool) -> None
     page = write_against_report(comparisons, out / "validation.html")
     (out / "validation.json").write_text(text + "\n")
     for path in (*kept, page):
-        (warn if as_json else print)(f"saved {path}")
+        say(f"saved {path}", as_json)

@@ -25,7 +25,7 @@ JUMP = 0.01
 
 
 def fit_warnings(fit: FormFit, predictions: pd.DataFrame, left_out: Mapping[str, str]) -> list[str]:
-    """The sentences, most serious first; `predictions` as in BatchTimeFit, `left_out` as comparable_forms returns it."""
+    """The sentences, most serious first; `predictions` as in BatchTimeFit, `left_out` from comparable_forms."""
     return [
         *_outliers(fit),
         *(f"{term} cannot be found: {reason}" for term, reason in left_out.items()),
