@@ -12,6 +12,7 @@ import sys
 import typer
 
 from llmsim.cli import bench, calibrations, capacity, export, profile, report, simulate, sweep, trace, validate
+from llmsim.cli.groups import refuse_repeats
 from llmsim.cli.stopping import Terminated, terminable
 from llmsim.errors import LlmsimError
 
@@ -32,6 +33,7 @@ app.command(name="profile")(profile.profile)
 app.command(name="validate")(validate.validate)
 app.add_typer(calibrations.app, name="calibrations")
 app.add_typer(trace.app, name="trace")
+refuse_repeats(app)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import typer
 from llmsim.cli.console import say, stages, warn
 from llmsim.cli.groups import expand_groups
 from llmsim.cli.options import RunOptions
-from llmsim.cli.run_spec import run_mapping
+from llmsim.cli.run_spec import completed, run_mapping
 from llmsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,11 +85,8 @@ def need_aiohttp() -> None:
 
 def _spec(run: RunOptions, mapping: dict[str, Any]) -> BenchSpec:
     from llmsim.client.spec import load_bench
-    from llmsim.spec.run_spec import apply_override
 
-    for line in run.overrides or ():
-        apply_override(mapping, line)
-    return load_bench(mapping, "command line" if run.config is None else str(run.config))
+    return load_bench(completed(run, mapping), "command line" if run.config is None else str(run.config))
 
 
 def _range(text: str | None) -> list[int] | None:
@@ -117,10 +114,14 @@ def _headers(given: list[str]) -> dict[str, str]:
     """Those given, and the key in OPENAI_API_KEY, if there is one."""
     key = os.environ.get("OPENAI_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    seen: set[str] = set()
     for line in given:
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
             raise ConfigError("--header takes 'Name: value' but got a line without a name or a colon")
+        if name.strip().casefold() in seen:
+            raise ConfigError(f"--header gives {name.strip()} twice; give it once")
+        seen.add(name.strip().casefold())
         headers[name.strip()] = value.strip()
     return headers
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmsim.cli.console import bars
 from llmsim.cli.groups import expand_groups
 from llmsim.cli.options import RunOptions, SimulationOptions, Workers
-from llmsim.cli.run_spec import run_mapping, run_specs
+from llmsim.cli.run_spec import run_mappings, run_specs
 from llmsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def capacity(
     for flag, value, for_find in (("--rate", run.rate, "replicas"), ("--replicas", simulation.replicas, "rate")):
         if value is not None and find != for_find:
             raise ConfigError(f"{flag} is what --find {find} searches for; give --start for the first candidate")
-    mapping = run_mapping(replace(run, slo=slo), simulation)
+    mappings = run_mappings(replace(run, slo=slo), simulation)
+    if find == "rate":
+        mappings = [_with_arrivals(mapping) for mapping in mappings]
     osdi = rule == "osdi"
     plan = Plan(
         criterion=osdi_criterion(keep or []) if osdi else Criterion.parse(keep or [], allow_overload=allow_overload),
@@ -70,10 +72,20 @@ def capacity(
         check=check,
         max_replicas=max_replicas,
     )
-    runs = run_specs(run, mapping)
+    runs = run_specs(run, *mappings)
     if osdi:
         runs = _with_number(runs)
     _show(_find(runs, plan, seeds, workers), run.as_json)
+
+
+def _with_arrivals(mapping: dict[str, Any]) -> dict[str, Any]:
+    """Poisson arrivals where neither a trace nor the run's file says when requests come: their rate is sought."""
+    from llmsim.spec.run_spec import put
+
+    workload = mapping.get("workload", {})
+    if isinstance(workload, dict) and workload.get("trace") is None and "arrivals" not in workload:
+        put(mapping, "workload.arrivals", {"kind": "poisson", "rate": 1.0})
+    return mapping
 
 
 def _with_number(runs: list[RunSpec]) -> list[RunSpec]:

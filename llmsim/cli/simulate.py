@@ -15,7 +15,7 @@ import typer
 from llmsim.cli.console import bars, say, warn
 from llmsim.cli.groups import expand_groups
 from llmsim.cli.options import RunOptions, SimulationOptions
-from llmsim.cli.run_spec import run_mapping, run_specs
+from llmsim.cli.run_spec import run_mappings, run_specs
 from llmsim.cli.stopping import Terminated
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def simulate(
 
     Options override the YAML file; several --scheduler serve the very same requests.
     """
-    mapping = run_mapping(run, simulation)
-    for flag, value in (("step_by_step", step_by_step), ("strict_range", strict_range)):
-        if value:
-            mapping[flag] = True
-    _run_all(run_specs(run, mapping), _streamed if stream else _in_memory, run.out, run.as_json)
+    mappings = run_mappings(run, simulation)
+    flags = {"step_by_step": step_by_step, "strict_range": strict_range}
+    for mapping in mappings:
+        mapping.update({flag: True for flag, value in flags.items() if value})
+    _run_all(run_specs(run, *mappings), _streamed if stream else _in_memory, run.out, run.as_json)
 
 
 @contextmanager

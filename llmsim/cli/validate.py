@@ -28,7 +28,9 @@ BEYOND_TOLERANCE = 3
 MINUTES = 4.0
 
 
-@expand_groups(without=("rate", "max_concurrency", "warmup", "slo", "replicas", "horizon"))
+@expand_groups(
+    without=("rate", "max_concurrency", "warmup", "slo", "replicas", "horizon", "prompt_tokens", "output_tokens")
+)
 def validate(
     context: typer.Context,
     simulation: SimulationOptions,

@@ -30,7 +30,7 @@ class Headline:
 
     def warnings(self) -> list[str]:
         """What a reader must know before trusting the numbers, one sentence each; empty if nothing."""
-        lines = list(self.summary.get("notes", []))
+        lines = [*self.summary.get("notes", []), *(self.manifest.get("workload") or {}).get("notes", [])]
         dropped = self.summary.get("requests", {}).get("dropped_from_trace") or {}
         if dropped:
             lines.append("left out of the trace: " + ", ".join(f"{n:,} rows ({why})" for why, n in dropped.items()))

@@ -47,8 +47,9 @@ def test_schedulers_that_were_done_are_kept_and_shown(tmp_path, monkeypatch, cap
 
     serve = RunSetup.serve
     monkeypatch.setattr(RunSetup, "serve", stop_at_orca)
-    several = ["--scheduler", "sarathi", "--scheduler", "orca", "--scheduler", "vllm_v1", "--num-requests", "20"]
-    command = [*LONG[: LONG.index("--scheduler")], *several, *options, "--out", str(tmp_path)]
+    several = ["--scheduler", "sarathi", "--scheduler", "orca", "--scheduler", "vllm_v1"]
+    few = ["20" if word == "200000" else word for word in LONG[: LONG.index("--scheduler")]]
+    command = [*few, *several, *options, "--out", str(tmp_path)]
     with pytest.raises(SystemExit) as stopped:
         app(command)
     (kept,) = tmp_path.iterdir()
