@@ -75,7 +75,7 @@ def capacity(
     runs = run_specs(run, *mappings)
     if osdi:
         runs = _with_number(runs)
-    _show(_find(runs, plan, seeds, workers), run.as_json)
+    _show(_find(runs, plan, seeds, workers, run.progress), run.as_json)
 
 
 def _with_arrivals(mapping: dict[str, Any]) -> dict[str, Any]:
@@ -97,22 +97,22 @@ def _with_number(runs: list[RunSpec]) -> list[RunSpec]:
     ]
 
 
-def _find(runs: list[RunSpec], plan: Plan, seeds: int | None, workers: int | None) -> Report:
+def _find(runs: list[RunSpec], plan: Plan, seeds: int | None, workers: int | None, mode: str) -> Report:
     from llmsim.studies.capacity import find_capacity
     from llmsim.sweep.parallel import workers as processes
 
     if seeds is not None:
         plan = replace(plan, seeds=tuple(range(runs[0].seed, runs[0].seed + seeds)))
-    with processes(workers) as executor, _bar() as progress:
+    with processes(workers) as executor, _bar(mode) as progress:
         return find_capacity(runs, plan, executor=executor, progress=progress)
 
 
 @contextmanager
-def _bar() -> Iterator[Progress]:
+def _bar(mode: str) -> Iterator[Progress]:
     """A bar of searches done, with the number of runs so far: how many a search takes is not known before."""
     from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
-    with bars(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+    with bars(mode, MofNCompleteColumn(), TimeElapsedColumn()) as bar:
         task = bar.add_task("searches", total=None)
 
         def advance(done: int, total: int, probes: int) -> None:

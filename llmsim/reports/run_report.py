@@ -16,11 +16,13 @@ import yaml
 
 from llmsim.errors import ConfigError
 from llmsim.reports.plots import overview
-from llmsim.reports.plots.data import BINS, attainment, kv_blocks, latency_cdfs, replicas_of, run_names, timeline
+from llmsim.reports.plots.data import BINS, attainment, kv_blocks, latency_cdfs, replicas_of, timeline
 from llmsim.reports.plots.figures import attainment_figure, cdf_figure, timeline_figure
 from llmsim.reports.plots.page import html_table, write_page
 from llmsim.reports.plots.style import Style, styles
-from llmsim.runs.text import number
+from llmsim.runs.contests import SAME, number
+from llmsim.runs.labels import run_names
+from llmsim.runs.text import same_requests
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -69,10 +71,14 @@ def _overview(names: Sequence[str], results: Sequence[Result], looks: Looks) -> 
     sections: Sections = ["<h2>Who wins</h2>" if len(results) > 1 else "<h2>Result</h2>"]
     if lines := overview.words(names, results):
         sections.append("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>")
-    sections.append(overview.latency_table(names, summaries, looks))
-    sections.append(overview.load_table(names, summaries, looks))
+    groups = same_requests(results)
+    sections.append(overview.latency_table(names, summaries, looks, groups))
+    sections.append(overview.load_table(names, summaries, looks, groups))
     if len(results) > 1:
-        sections.append('<p class="note">Bold on green: the best of its column, unless all are the same.</p>')
+        sections.append(
+            f'<p class="note">Bold on green: the best of its column among runs with the same requests, where another '
+            f"is {SAME:.0%} or more behind.</p>"
+        )
         if table := overview.differences_table(names, results, looks):
             sections += ["<p>What differs between the runs:</p>", table]
     return sections

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from llmsim.errors import ConfigError, did_you_mean
-from llmsim.runs.text import WIDTH, number
+from llmsim.runs.contests import number
+from llmsim.runs.text import WIDTH
 from llmsim.sweep.points import Plan
 from llmsim.sweep.tables import FAILED, figures_of, pairs
 

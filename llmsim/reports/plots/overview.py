@@ -9,20 +9,12 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmsim.reports.plots.data import config_of
 from llmsim.reports.plots.page import Best, html_table
 from llmsim.reports.plots.style import Style
-from llmsim.runs.text import (
-    CONTESTS,
-    METRICS,
-    POINTS,
-    SAME,
-    contest_words,
-    in_the_running,
-    latency_columns,
-    number,
-    with_best,
-)
+from llmsim.runs.contests import in_the_running, number, stars
+from llmsim.runs.facts import config_of
+from llmsim.runs.labels import differences as options_that_differ
+from llmsim.runs.text import METRICS, POINTS, contest_lines, latency_columns, percent, same_requests, served_rate
 
 if TYPE_CHECKING:
     from llmsim.runs.results import Result
@@ -33,24 +25,15 @@ Looks = Mapping[str, Style]
 
 def words(names: Sequence[str], results: Sequence[Result]) -> list[str]:
     """Who wins each headline metric and by how much, and which runs cannot be compared; one sentence each."""
-    summaries = [result.summary for result in results]
-    lines = []
-    if len(results) > 1:
-        lines = [contest_words(contest, names, summaries) for contest in CONTESTS]
-        lines.append(f"One run each; differences below {SAME:.0%} count as none.")
-        if len({repr(_workload(result)) for result in results}) > 1:
-            lines.append("These runs did not serve the same requests: arrivals, lengths or targets differ.")
-    for name, summary in zip(names, summaries, strict=True):
-        sent = summary.get("sent", 0)
-        if left := sent - summary.get("completed", 0):
+    groups = same_requests(results)
+    lines = list(contest_lines(names, results, groups))
+    if len(set(groups)) > 1:
+        lines.append("These runs did not serve the same requests: arrivals, lengths or targets differ.")
+    for name, result in zip(names, results, strict=True):
+        sent = result.summary.get("sent", 0)
+        if left := sent - result.summary.get("completed", 0):
             lines.append(f"{name} left {left:,} of {sent:,} requests unanswered; they are in no latency.")
     return lines
-
-
-def _workload(result: Result) -> tuple[Any, Any]:
-    """What decides the requests of a run."""
-    described = result.manifest.get("workload") or {}
-    return described.get("spec"), result.manifest.get("seed")
 
 
 def swatch(name: str, looks: Looks) -> str:
@@ -59,45 +42,42 @@ def swatch(name: str, looks: Looks) -> str:
     return f'<span class="run"><span class="swatch" style="background:{looks[name].color}"></span>{shown}</span>'
 
 
-def marked(
-    values: Sequence[float | None], *, lowest: bool = True, among: Sequence[bool] | None = None
-) -> list[str]:
-    """Values as text, the best as printed (of those `among`) being `Best`; none is, if all print the same."""
-    return [Best(text) if best else text for text, best in with_best(values, lowest=lowest, among=among)]
+def marked(values: Sequence[float | None], best: Sequence[bool]) -> list[str]:
+    """Values as text, the best being `Best`."""
+    return [Best(number(value)) if star else number(value) for value, star in zip(values, best, strict=True)]
 
 
-def latency_table(names: Sequence[str], summaries: Summaries, looks: Looks) -> str:
-    """Percentiles of the four latencies, a row a run."""
-    columns, groups = [], [("", 1)]
+def latency_table(names: Sequence[str], summaries: Summaries, looks: Looks, groups: Sequence[int] | None = None) -> str:
+    """Percentiles of the four latencies, a row a run; `groups`: who is compared with whom (None: all)."""
+    columns, heads = [], [("", 1)]
+    running = in_the_running(summaries, groups)
     for metric, unit, values in latency_columns(summaries):
-        groups.append((f"{metric.upper()} ({unit})", len(POINTS)))
-        columns += [marked(column, among=in_the_running(summaries)) for column in values]
+        heads.append((f"{metric.upper()} ({unit})", len(POINTS)))
+        columns += [marked(column, stars(column, among=running, groups=groups)) for column in values]
     rows = [[swatch(name, looks), *(column[i] for column in columns)] for i, name in enumerate(names)]
-    return html_table(["scheduler", *POINTS * len(METRICS)], rows, groups=groups)
+    return html_table(["scheduler", *POINTS * len(METRICS)], rows, groups=heads)
 
 
-def load_table(names: Sequence[str], summaries: Summaries, looks: Looks) -> str:
+def load_table(names: Sequence[str], summaries: Summaries, looks: Looks, groups: Sequence[int] | None = None) -> str:
     """Throughput, KV use, preemptions, requests without an answer, attainment and verdict, a row a run."""
     kv = [summary.get("kv", {}) for summary in summaries]
+
+    def highest(values: Sequence[float | None]) -> list[str]:
+        return marked(values, stars(values, lowest=False, groups=groups))
+
     columns = {
-        "requests/s": marked([s.get("request_throughput") for s in summaries], lowest=False),
-        "output tokens/s": marked([s.get("output_throughput") for s in summaries], lowest=False),
-        "KV mean %": [number(_percent(k.get("mean_share"))) for k in kv],
-        "KV max %": [number(_percent(k.get("max_share"))) for k in kv],
+        "requests served/s": highest([served_rate(s) for s in summaries]),
+        "output tokens/s": highest([s.get("output_throughput") for s in summaries]),
+        "KV mean %": [number(percent(k.get("mean_share"))) for k in kv],
+        "KV max %": [number(percent(k.get("max_share"))) for k in kv],
         "preemptions": [f"{s['preemptions']:,}" if "preemptions" in s else "-" for s in summaries],
         "unanswered": [f"{s.get('sent', 0) - s.get('completed', 0):,}" for s in summaries],
     }
     if any(s.get("slo") for s in summaries):
-        columns["SLO met %"] = marked(
-            [_percent((s.get("slo") or {}).get("attainment")) for s in summaries], lowest=False
-        )
+        columns["SLO met %"] = highest([percent((s.get("slo") or {}).get("attainment")) for s in summaries])
     columns["load"] = [verdict(summary) for summary in summaries]
     rows = [[swatch(name, looks), *(column[i] for column in columns.values())] for i, name in enumerate(names)]
     return html_table(["scheduler", *columns], rows)
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
 
 
 def verdict(summary: Mapping[str, Any]) -> str:
@@ -108,22 +88,7 @@ def verdict(summary: Mapping[str, Any]) -> str:
 
 def differences(results: Sequence[Result]) -> dict[str, list[str]]:
     """Options whose value is not the same in all runs, by dotted name; '-' where a run does not have one."""
-    flat = [_flat(config_of(result)) for result in results]
-    keys = dict.fromkeys(key for config in flat for key in config)
-    values = {key: [config.get(key, "-") for config in flat] for key in keys}
-    return {key: of_runs for key, of_runs in values.items() if len(set(of_runs)) > 1}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        elif prefix == "" and key == "scheduler":
-            found["scheduler.name"] = str(value)  # `scheduler: slai` and `scheduler: {name: slai}` are the same
-        else:
-            found[prefix + str(key)] = str(value)
-    return found
+    return options_that_differ([config_of(result) for result in results])
 
 
 def differences_table(names: Sequence[str], results: Sequence[Result], looks: Looks) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from llmsim.errors import ConfigError
-from llmsim.runs.text import number
+from llmsim.runs.contests import number
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
