@@ -41,6 +41,11 @@ def number(value: float | None) -> str:
     return f"{value:.{digits}f}"
 
 
+def in_words(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def stars(
     values: Sequence[float | None],
     *,
@@ -104,7 +109,7 @@ def contest_words(contest: Contest, labels: Sequence[str], summaries: Sequence[d
     over = f"{gap(best, last):.0%} {word} {loser} ({_amount(last, contest)})"
     if gap(best, second) < SAME:
         level = [name for value, name in field if gap(best, value) < SAME]
-        return f"{contest.title}: {' and '.join(level)} are level at {_amount(best, contest)}, {over}."
+        return f"{contest.title}: {in_words(level)} are level at {_amount(best, contest)}, {over}."
     if len(field) > 2:
         over = f"{gap(best, second):.0%} {word} {runner_up} ({_amount(second, contest)}), {over}"
     return f"{contest.title}: {winner} wins with {_amount(best, contest)}, {over}."

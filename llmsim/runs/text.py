@@ -66,7 +66,9 @@ def _names(labels: Sequence[str]) -> tuple[list[str], str]:
         mark = f"[{i}] "
         room, plain = NAME_WIDTH - len(mark), label.removeprefix(mark)
         head = plain if len(plain) <= room else plain.split(",")[0]  # the policy without its options
-        short.append(mark + (head if len(head) <= room else head[: room - 2] + ".."))
+        if len(head) > room:  # of an option its value counts
+            head = ".." + head[2 - room :] if "=" in head else head[: room - 2] + ".."
+        short.append(mark + head)
         legend.append("\n".join(textwrap.wrap(mark + plain, WIDTH, subsequent_indent="    ", break_on_hyphens=False)))
     return short, "\n".join(legend)
 
