@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmsim.studies.capacity.runs import Progress
 
 
-@expand_groups(without=("max_concurrency", "out"))
+@expand_groups(without=("max_concurrency", "out", "percentiles"))
 def capacity(
     simulation: SimulationOptions,
     run: RunOptions,

@@ -29,7 +29,10 @@ MINUTES = 4.0
 
 
 @expand_groups(
-    without=("rate", "max_concurrency", "warmup", "slo", "replicas", "horizon", "prompt_tokens", "output_tokens")
+    without=(
+        "rate", "max_concurrency", "warmup", "slo", "replicas", "horizon", "prompt_tokens", "output_tokens",
+        "percentiles",
+    )  # fmt: skip
 )
 def validate(
     context: typer.Context,

@@ -14,7 +14,7 @@ from llmsim.traces.distributions import DistributionSpec
 if TYPE_CHECKING:
     from llmsim.runs.headline import Headline
 
-SERVED, REPLICAS, REQUESTS, OFFERED, SLO = "GPU and model", "replicas", "requests", "offered", "SLO"
+FACTS = SERVED, REPLICAS, REQUESTS, OFFERED, SLO = "GPU and model", "replicas", "requests", "offered", "SLO"
 """The facts of a run, in the order in which they are told."""
 OPEN = ("poisson", "gamma", "constant", "bursts", "on_off")
 
@@ -60,7 +60,10 @@ def shared_facts(each: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 def told(found: Mapping[str, str]) -> str:
     """Facts in one line."""
-    return "; ".join(f"{name} {words}" if name == SLO and words != NO_SLO else words for name, words in found.items())
+    return "; ".join(
+        f"{name} {words}" if (name == SLO and words != NO_SLO) or (name == OFFERED and "requests/s" in words) else words
+        for name, words in found.items()
+    )
 
 
 NO_SLO = "no SLO"
@@ -124,11 +127,11 @@ def offered(wanted: Mapping[str, Any], drawn: Mapping[str, Any], summary: Mappin
     if kind == "all_at_once" or str(rate) in ("inf", ".inf"):
         return "all at once"
     process = "the trace's arrivals" if kind == "trace" else kind
-    found = summary.get("offered_rate", drawn.get("mean_rate"))
+    found = drawn.get("mean_rate") if summary.get("offered_rate") is None else summary["offered_rate"]
     if found is None:
-        return f"{rate:g} requests/s offered ({process})" if rate else process
+        return f"{rate:g} requests/s ({process})" if rate else process
     asked = f", rate {rate:g}" if rate else ""
-    return f"{found:.3g} requests/s offered ({process}{asked})"
+    return f"{found:.3g} requests/s ({process}{asked})"
 
 
 def _slo(config: Mapping[str, Any]) -> str:

@@ -27,13 +27,13 @@ MOST_GROUPS = 4
 """Sets of runs with requests of their own that get sentences: a table of more is read by row."""
 
 
-def comparison(results: Sequence[Headline], points: Sequence[str] = POINTS) -> str:
-    """Results side by side as text of 100 columns: what they are of, latencies at `points`, load, and who wins."""
+def comparison(results: Sequence[Headline]) -> str:
+    """Results side by side as text of 100 columns: what they are of, latencies, load, and who wins."""
     if not results:
         return "no results"
     names, legend = _names(run_names(results))
     summaries, groups = [result.summary for result in results], same_requests(results)
-    parts = ["\n".join(wrapped(_setting(results))), *_latency_blocks(names, summaries, groups, points)]
+    parts = ["\n".join(wrapped(_setting(results))), *_latency_blocks(names, summaries, groups)]
     parts += [_load_block(names, summaries, groups), legend]
     parts.append("\n".join(_verdict_words(names, results, groups)))
     return "\n\n".join(part for part in parts if part)
@@ -73,6 +73,12 @@ def _names(labels: Sequence[str]) -> tuple[list[str], str]:
     return short, "\n".join(legend)
 
 
+def points_of(summaries: Sequence[dict[str, Any]]) -> Sequence[str]:
+    """The percentiles that tables of these runs show: those asked for, else POINTS."""
+    asked = dict.fromkeys(point for summary in summaries for point in summary.get("percentiles") or ())
+    return [f"p{point:g}" for point in asked] or POINTS
+
+
 def latency_columns(
     summaries: Sequence[dict[str, Any]], points: Sequence[str] = POINTS
 ) -> Iterator[tuple[str, str, list[list[float | None]]]]:
@@ -92,9 +98,10 @@ def _starred(values: Sequence[float | None], best: Sequence[bool]) -> list[str]:
 
 
 def _latency_blocks(
-    names: Sequence[str], summaries: Sequence[dict[str, Any]], groups: Sequence[int], points: Sequence[str]
+    names: Sequence[str], summaries: Sequence[dict[str, Any]], groups: Sequence[int]
 ) -> Iterator[str]:
     """A table of the four latencies, or several below each other where so many points need more than the width."""
+    points = points_of(summaries)
     columns = list(latency_columns(summaries, points))
     fit = max(1, (WIDTH + 1 - NAME_WIDTH) // (2 + CELL * len(points)))  # a last column's blank may hang over
     running = in_the_running(summaries, groups)
@@ -145,12 +152,15 @@ def _load_block(names: Sequence[str], summaries: Sequence[dict[str, Any]], group
 
 def served_rate(summary: dict[str, Any]) -> float | None:
     """Requests per second that were served while requests came, without the drain where the summary knows it."""
-    return summary.get("served_rate", summary.get("request_throughput"))
+    rate = summary.get("served_rate")
+    return summary.get("request_throughput") if rate is None else float(rate)
 
 
 def _verdict_words(names: Sequence[str], results: Sequence[Headline], groups: Sequence[int]) -> list[str]:
     summaries = [result.summary for result in results]
     lines = list(contest_lines(names, results, groups))
+    if len(set(groups)) > 1:
+        lines.append("Stars and winners are among runs with the same requests only.")
     for judged, means in (
         ("overloaded", "latencies grow with the length of the run, so compare at a lower rate"),
         ("near saturation", "latencies may change much with the seed and the length of the run"),
@@ -158,6 +168,11 @@ def _verdict_words(names: Sequence[str], results: Sequence[Headline], groups: Se
         hit = [name for name, s in zip(names, summaries, strict=True) if verdict(s) == judged]
         if hit:
             lines.append(f"{judged.capitalize()}: {', '.join(hit)}; {means}.")
+    needed = [(s.get("saturation", {}).get("evidence") or {}).get("requests_needed") for s in summaries]
+    if few := [f"{name} (about {more:,})" for name, more in zip(names, needed, strict=True) if more]:
+        lines.append(
+            f"Undetermined: {', '.join(few)}; too few requests to tell whether latencies grow with their number."
+        )
     for name, summary in zip(names, summaries, strict=True):
         classes = (summary.get("slo") or {}).get("classes") or {}
         if len(classes) > 1:
@@ -184,9 +199,6 @@ def contest_lines(names: Sequence[str], results: Sequence[Headline], groups: Seq
         sent = {result.summary.get("sent", 0) for result in results}
         of = f" of {sent.pop():,} requests" if len(sent) == 1 else ""
         yield f"One run each{of}; differences below {SAME:.0%} count as none."
-    if len(set(groups)) > 1:
-        yield "Stars and winners are among runs with the same requests only."
-
 
 def _leads(results: Sequence[Headline], groups: Sequence[int]) -> dict[int, str]:
     """What begins the sentences on each group, where there are several."""

@@ -26,9 +26,12 @@ GROUPS = {
 }
 ABSENT = {
     "simulate": set(),
-    "capacity": {"max_concurrency", "out"},
+    "capacity": {"max_concurrency", "out", "percentiles"},
     "bench": set(),
-    "validate": {"rate", "max_concurrency", "warmup", "slo", "replicas", "horizon", "prompt_tokens", "output_tokens"},
+    "validate": {
+        "rate", "max_concurrency", "warmup", "slo", "replicas", "horizon", "prompt_tokens", "output_tokens",
+        "percentiles",
+    },  # fmt: skip
 }
 OWN = {"simulate": set(), "capacity": {"slo"}, "bench": set(), "validate": {"on_bad", "num_requests", "out"}}
 """Options that mean something narrower in a command, which then has its own of that name."""

@@ -11,16 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim.reports.plots.page import Best, html_table
 from llmsim.reports.plots.style import Style
-from llmsim.runs.contests import in_the_running, number, stars
+from llmsim.runs.contests import in_the_running, in_words, number, stars
+from llmsim.runs.contests import verdict as judged
 from llmsim.runs.facts import config_of
 from llmsim.runs.labels import differences as options_that_differ
-from llmsim.runs.text import METRICS, POINTS, contest_lines, latency_columns, percent, same_requests, served_rate
+from llmsim.runs.text import contest_lines, latency_columns, percent, points_of, same_requests, served_rate
 
 if TYPE_CHECKING:
     from llmsim.runs.results import Result
 
 Summaries = Sequence[dict[str, Any]]
 Looks = Mapping[str, Style]
+COLUMNS = 12
+"""Numbers beside a name that the page is wide enough for."""
+
+
+def verdicts(names: Sequence[str], results: Sequence[Result]) -> list[str]:
+    """How many requests were within the SLO, and what the load was, run by run in a sentence each."""
+    found = []
+    shares = [(name, (r.summary.get("slo") or {}).get("attainment")) for name, r in zip(names, results, strict=True)]
+    known = sorted(((name, share) for name, share in shares if share is not None), key=lambda pair: -pair[1])
+    alone = len(results) == 1
+    if known:
+        if len(known) == len(results) and len({share for _, share in known}) == 1:
+            alone, known = True, known[:1]
+        told = [f"{100 * share:.3g} %" + ("" if alone else f" with {name}") for name, share in known]
+        found.append(f"Requests within the SLO: {', '.join(told)}.")
+    loads: dict[str, list[str]] = {}
+    for name, result in zip(names, results, strict=True):
+        if said := judged(result.summary):
+            loads.setdefault(said, []).append(name)
+    if loads:
+        whom = {said: "" if len(loads) == 1 else f" ({in_words(of)})" for said, of in loads.items()}
+        found.append(f"Load: {', '.join(said + whom[said] for said in loads)}.")
+    return found
 
 
 def words(names: Sequence[str], results: Sequence[Result]) -> list[str]:
@@ -48,14 +72,22 @@ def marked(values: Sequence[float | None], best: Sequence[bool]) -> list[str]:
 
 
 def latency_table(names: Sequence[str], summaries: Summaries, looks: Looks, groups: Sequence[int] | None = None) -> str:
-    """Percentiles of the four latencies, a row a run; `groups`: who is compared with whom (None: all)."""
-    columns, heads = [], [("", 1)]
-    running = in_the_running(summaries, groups)
-    for metric, unit, values in latency_columns(summaries):
-        heads.append((f"{metric.upper()} ({unit})", len(POINTS)))
-        columns += [marked(column, stars(column, among=running, groups=groups)) for column in values]
-    rows = [[swatch(name, looks), *(column[i] for column in columns)] for i, name in enumerate(names)]
-    return html_table(["scheduler", *POINTS * len(METRICS)], rows, groups=heads)
+    """Percentiles of the four latencies, a row a run; `groups`: who is compared with whom (None: all).
+
+    Several tables below each other where so many percentiles were asked for that one would be cut off.
+    """
+    points, running = list(points_of(summaries)), in_the_running(summaries, groups)
+    metrics = list(latency_columns(summaries, points))
+    fit = max(1, COLUMNS // len(points))
+    tables = []
+    for first in range(0, len(metrics), fit):
+        part, columns = metrics[first : first + fit], []
+        for _, _, values in part:
+            columns += [marked(column, stars(column, among=running, groups=groups)) for column in values]
+        rows = [[swatch(name, looks), *(column[i] for column in columns)] for i, name in enumerate(names)]
+        heads = [("", 1), *((f"{metric.upper()} ({unit})", len(points)) for metric, unit, _ in part)]
+        tables.append(html_table(["scheduler", *points * len(part)], rows, groups=heads))
+    return "\n".join(tables)
 
 
 def load_table(names: Sequence[str], summaries: Summaries, looks: Looks, groups: Sequence[int] | None = None) -> str:
@@ -82,7 +114,7 @@ def load_table(names: Sequence[str], summaries: Summaries, looks: Looks, groups:
 
 def verdict(summary: Mapping[str, Any]) -> str:
     """The saturation verdict on its colour; '-' if there is none."""
-    said = str(summary.get("saturation", {}).get("verdict", ""))
+    said = judged(summary)
     return f'<span class="verdict {html.escape(said.split()[0])}">{html.escape(said)}</span>' if said else "-"
 
 

@@ -22,7 +22,7 @@ NAME_WIDTH = 30
 def report_text(report: Answers) -> str:
     """The question, one line a scheduler, one line a seed, and what a reader must know."""
     names, legend = _names([result.name for result in report.schedulers])
-    parts = [_question(report), _lines([_setting(report)]), _lines(answer(report))]
+    parts = [_question(report), _lines([_setting(report)]), _lines([" ".join(answer(report))])]
     parts += [_table(_overview(report, names)), _table(_by_seed(report, names))]
     if legend:
         parts.append(legend)

@@ -10,6 +10,7 @@ import pytest
 
 from llmsim.metrics.usage import Span
 from llmsim.reports.plots.data import COUNTS, EVERYONE, attainment, latency_cdfs, timeline
+from llmsim.runs.labels import run_names
 from llmsim.units import SECOND
 from tests.reports.plots.runs import made
 
