@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "bar", "plain", "none")
 """What --progress takes."""
-FIRST_S, EVERY_S = 5.0, 10.0
-"""Seconds before the first plain line, and between lines: a run of a moment prints none, one of an hour 360."""
+EVERY_S = 10.0
+"""Seconds before the first line of progress where nobody asked for lines, and between lines: a short run prints none."""
+ASKED_S = 1.0
+"""Seconds before the first line with --progress plain, which ends with a line, too."""
 
 
 @cache
@@ -55,9 +57,9 @@ def need_torch(what: str) -> None:
 class Lines:
     """Progress as a line now and then, for logs: what rich's Progress has of methods, and a thread that prints."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, asked: bool) -> None:
+        self._asked = asked
         self._tasks: list[dict[str, Any]] = []
-        self._told: dict[str, Any] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._print, daemon=True)
 
@@ -69,6 +71,8 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+        if self._asked and self._tasks:
+            warn(self._line(self._tasks[-1], time.monotonic()))
 
     def add_task(self, description: str, total: float | None = None) -> int:
         """A task more, which is the one that is told from now on."""
@@ -80,7 +84,7 @@ class Lines:
         self._tasks[task].update(changes)
 
     def _print(self) -> None:
-        wait = FIRST_S
+        wait = ASKED_S if self._asked else EVERY_S
         while not self._over.wait(wait):
             wait = EVERY_S
             if self._tasks:
@@ -103,10 +107,8 @@ def bars(mode: str, *columns: ProgressColumn) -> Any:
 
     if mode not in MODES:
         raise ConfigError(f"--progress must be one of {', '.join(MODES)} but got {mode!r}")
-    if mode == "auto":
-        mode = "bar" if stderr().is_terminal else "plain"
-    if mode == "plain":
-        return Lines()
+    if mode == "plain" or (mode == "auto" and not stderr().is_terminal):
+        return Lines(asked=mode == "plain")
     left = (TextColumn("{task.description}"), BarColumn())
     return Progress(*left, *columns, console=stderr(), transient=True, disable=mode == "none")
 

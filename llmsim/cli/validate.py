@@ -32,7 +32,7 @@ MINUTES = 4.0
     without=(
         "rate", "max_concurrency", "warmup", "slo", "replicas", "horizon", "prompt_tokens", "output_tokens",
         "percentiles",
-    )  # fmt: skip
+    )
 )
 def validate(
     context: typer.Context,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from llmsim.metrics import parse_slo
 from llmsim.runs.replica_groups import model_and_gpus
 from llmsim.traces.distributions import DistributionSpec
 
@@ -135,7 +136,8 @@ def offered(wanted: Mapping[str, Any], drawn: Mapping[str, Any], summary: Mappin
 
 
 def _slo(config: Mapping[str, Any]) -> str:
-    limits = [f"{name.upper()} {ms} ms" for name, _, ms in (str(one).partition(":") for one in config.get("slo") or ())]
+    known = parse_slo([str(one) for one in config.get("slo") or ()]).limits()
+    limits = [f"{name.upper()} {ms:g} ms" for name, ms in known.items()]
     classes = [found for one in (config.get("workload") or {}).get("classes") or () if (found := _class(one))]
     return ", ".join(limits) + ("; " if limits and classes else "") + "; ".join(classes) or NO_SLO
 

@@ -10,7 +10,6 @@ import pandas as pd
 
 from llmsim.runs.contests import number, verdict
 from llmsim.runs.facts import setting
-from llmsim.runs.labels import run_names
 from llmsim.runs.text import METRICS, POINTS, percent
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def comparison_frame(results: Sequence[Headline]) -> pd.DataFrame:
         row["kv_max_share"] = summary.get("kv", {}).get("max_share")
         row["verdict"] = verdict(summary)
         rows.append(row)
-    return pd.DataFrame(rows, index=pd.Index(run_names(results), name="scheduler"))
+    return pd.DataFrame(rows, index=pd.Index([result.label for result in results], name="scheduler"))
 
 
 def result_html(result: Headline) -> str:

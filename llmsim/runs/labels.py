@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from llmsim.runs.headline import Headline
     from llmsim.spec.run_spec import RunSpec
 
+ALWAYS = ("calibration", "replicas", "lengths", "load")
+"""What is told wherever it differs; anything else only where runs have the same name without."""
 MOST_OPTIONS = 3
 """Options beside the usual ones that a name tells: more are a table's matter."""
 
@@ -50,10 +52,11 @@ def names_of(labels: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> lis
     """`run_names` of runs by their policies' labels and their descriptions; numbered where nothing differs."""
     what = differing(configs)
     policies = list(labels) if len(labels) == 1 else policy_words(labels)[1]
-    each = zip(policies, *what.values(), strict=True)
-    names = [", ".join(word for word in words if word) or labels[0] for words in each]
-    if len(set(names)) == len(names):
-        return names
+    always = [words for part, words in what.items() if part in ALWAYS]
+    for told in (always, list(what.values())):  # all, where these do not tell the runs apart
+        names = [", ".join(word for word in words if word) or labels[0] for words in zip(policies, *told, strict=True)]
+        if len(set(names)) == len(names):
+            return names
     return [f"[{at}] {name}" for at, name in enumerate(names, 1)]
 
 
