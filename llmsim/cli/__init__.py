@@ -27,6 +27,7 @@ from llmsim.cli import (
     validate,
 )
 from llmsim.cli.errors import explained
+from llmsim.cli.groups import refuse_repeats
 from llmsim.cli.stopping import Terminated, terminable
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app.command(name="schedulers")(policies.schedulers)
 app.command(name="routers")(policies.routers)
 app.add_typer(calibrations.app, name="calibrations")
 app.add_typer(trace.app, name="trace")
+refuse_repeats(app)
 
 
 def _version(asked: bool) -> None:

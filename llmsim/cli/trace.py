@@ -12,8 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmsim.cli.console import warn
 from llmsim.cli.groups import expand_groups
-from llmsim.cli.options import Format, Json, Map, Memory, Sort, TimeUnit, column_map
+from llmsim.cli.options import (
+    Format,
+    Json,
+    Map,
+    Memory,
+    OutputTokens,
+    PromptTokens,
+    Sort,
+    TimeUnit,
+    column_map,
+)
+from llmsim.cli.run_spec import DRAWN_REQUESTS
 
 if TYPE_CHECKING:
     from llmsim.traces.schema import Trace
@@ -140,7 +152,9 @@ def synth(
     trace: Annotated[
         str | None, typer.Argument(metavar="[TRACE]", help="A workload file or shipped name to draw from.")
     ] = None,
-    num_requests: Annotated[int | None, typer.Option("--num-requests", "-n", help="All if not given.")] = None,
+    num_requests: Annotated[
+        int | None, typer.Option("--num-requests", "-n", help="All of a trace, 1000 of drawn lengths if not given.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random streams.")] = 0,
     arrivals: Annotated[
         str | None,
@@ -152,10 +166,10 @@ def synth(
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Short for --arrivals poisson,rate=RATE.")] = None,
     lengths: Annotated[
-        str | None, typer.Option(help="trace, resampled, empirical or synthetic (if --prompt is given).")
+        str | None, typer.Option(help="trace, resampled, empirical or synthetic (if --prompt-tokens is given).")
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="Distribution, e.g. lognormal,mean=1000,std=500.")] = None,
-    output: Annotated[str | None, typer.Option(help="Distribution, e.g. fixed,value=128.")] = None,
+    prompt_tokens: PromptTokens = None,
+    output_tokens: OutputTokens = None,
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="e.g. name=paying,share=0.05,tbt_s=0.1; repeat.")
     ] = None,
@@ -178,13 +192,9 @@ def synth(
         memory=read.memory,
         on_bad=read.on_bad,
         on_long=on_long,
-        lengths=LengthsSpec(
-            kind=lengths or ("synthetic" if prompt else "trace"),
-            prompt=textspec.distribution(prompt) if prompt else None,
-            output=textspec.distribution(output) if output else None,
-        ),
+        lengths=LengthsSpec(kind=lengths, prompt=prompt_tokens, output=output_tokens),
         arrivals=textspec.arrivals(arrivals, rate),
-        num_requests=num_requests,
+        num_requests=DRAWN_REQUESTS if num_requests is None and trace is None and prompt_tokens else num_requests,
         time_scale=time_scale,
         classes=tuple(textspec.service_class(text) for text in classes or ()),
         shuffle=shuffle,
@@ -193,6 +203,8 @@ def synth(
     path = write_trace(workload_table(workload), out)
     moved = (workload.description["trace"] or {}).get("moved")
     _report(path, len(workload), workload.dropped, workload.description["clipped"], moved)
+    for note in spec.lengths.notes:
+        warn(f"note: {note}")
 
 
 def _load(spec: WorkloadSpec, limit: int | None = None, hash_ids: bool = False) -> Trace:

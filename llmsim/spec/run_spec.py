@@ -26,6 +26,7 @@ __all__ = [
     "RunSpec",
     "StepSpec",
     "apply_override",
+    "apply_overrides",
     "as_run",
     "dump_run",
     "load_runs",
@@ -104,8 +105,7 @@ def load_runs(
     if mapping is None:
         mapping = {} if path is None else read_run(path)
     mapping = copy.deepcopy(dict(mapping))
-    for line in overrides:
-        apply_override(mapping, line)
+    apply_overrides(mapping, overrides)
     schedulers = mapping.pop("schedulers", None)
     if schedulers is not None and "scheduler" in mapping:
         raise ConfigError(f"{where}: give scheduler or schedulers, not both")
@@ -161,6 +161,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must hold a mapping (key: value lines) but holds {type(loaded).__name__}")
     return loaded
+
+
+def apply_overrides(mapping: dict[str, Any], lines: Sequence[str]) -> None:
+    """Lay `a.b=c` lines over the mapping. ConfigError for a key that two of them set."""
+    given: dict[str, str] = {}
+    for line in lines:
+        key = line.partition("=")[0].strip()
+        if key in given:
+            raise ConfigError(f"--set gives {key} twice ({given[key]} and {line}); give it once")
+        given[key] = line
+        apply_override(mapping, line)
 
 
 def apply_override(mapping: dict[str, Any], line: str) -> None:

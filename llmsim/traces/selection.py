@@ -133,9 +133,7 @@ def check_rows(count: int, rows: int, source: str) -> None:
 def drawer(spec: WorkloadSpec, source: Trace | Twin | None, seeds: np.random.SeedSequence) -> Draw:
     """A function that draws the next n pairs of lengths."""
     if spec.lengths.kind == "synthetic":
-        prompt, output = spec.lengths.prompt, spec.lengths.output
-        assert prompt is not None
-        assert output is not None
+        prompt, output = spec.lengths.drawn.values()
         # A stream each, so that the first requests stay the same when more are asked for.
         prompt_rng, output_rng = (np.random.default_rng(child) for child in seeds.spawn(2))
         draw_prompt, draw_output = length_sampler(prompt), length_sampler(output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from llmsim.core.request import SloClass
@@ -116,16 +117,22 @@ class WorkloadSpec:
             )
         if self.arrivals.rate is not None and self.arrivals.kind == "trace" and self.time_scale != 1.0:
             raise ConfigError("workload.time_scale and arrivals.rate both scale the trace's times; give one of them")
-        if self.trace is not None:
-            return
-        if self.sort or self.memory is not None:
+        if self.trace is None and (self.sort or self.memory is not None):
             raise ConfigError("workload.sort and workload.memory are for trace files, but workload.trace names none")
+        if self.trace is None and (missing := list(self._missing())):
+            raise ConfigError("; ".join(missing))
+
+    def _missing(self) -> Iterator[str]:
+        """What a workload without a trace lacks, with the options that give it."""
         if self.lengths.kind != "synthetic":
-            raise ConfigError(
-                f"workload.trace is needed for lengths.kind {self.lengths.kind!r}; name a file or a shipped "
-                "workload, or give lengths.kind synthetic"
+            yield (
+                f"workload.trace is needed for lengths.kind {self.lengths.kind!r}: name a file or a shipped workload "
+                "(--trace), or draw lengths (--prompt-tokens 1500 --output-tokens 300)"
             )
         if self.arrivals.kind == "trace":
-            raise ConfigError("workload.trace is needed for arrivals.kind 'trace'; name one, or give another kind")
+            yield (
+                "workload.trace is needed for arrivals.kind 'trace': name one, or give --rate or --max-concurrency "
+                "(workload.arrivals)"
+            )
         if self.num_requests is None:
-            raise ConfigError("workload.num_requests is needed where no trace says how many; set it")
+            yield "workload.num_requests is needed where no trace says how many: --num-requests"

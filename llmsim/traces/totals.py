@@ -102,6 +102,7 @@ def describe(
         "output_tokens": total.output_tokens,
         "dropped": dict(total.dropped),
         "clipped": total.clipped,
+        **({"notes": notes} if (notes := spec.lengths.notes) else {}),
     }
 
 
