@@ -8,6 +8,7 @@ them in its denominator, and each is counted.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,8 +75,13 @@ class Attainment:
         exact_values: int = EXACT_VALUES,
         *,
         expected: bool = False,
+        percentiles: Sequence[float] = (),
     ) -> None:
-        """`expected`: some request will have a limit, so classes are counted also while none has come yet."""
+        """`expected`: some request will have a limit, so classes are counted also while none has come yet.
+
+        `percentiles`: those of a class's TTFT and gaps that are asked for besides its own.
+        """
+        self._percentiles = tuple(percentiles)
         self.slo, self.definitions, self.tbt_rule = slo, definitions, tbt_rule
         self._first_token_at_prefill_end = first_token_at_prefill_end
         self._exact_values, self._expected = exact_values, expected
@@ -116,7 +122,7 @@ class Attainment:
             "limits_ms": {} if self.slo is None else self.slo.limits(),
             "tbt_rule": self.tbt_rule,
             **self._all.report(span),
-            "classes": {name: self._classes[name].report(span) for name in sorted(self._classes)},
+            "classes": {name: self._classes[name].report(span, self._percentiles) for name in sorted(self._classes)},
         }
 
 
@@ -150,17 +156,23 @@ class _Class:
         only = next(iter(seen)) if len(seen) == 1 else -1.0
         return only if only >= 0 else None
 
-    def report(self, span: Span) -> Report:
+    def report(self, span: Span, percentiles: Sequence[float]) -> Report:
         targets = {
             name: self.target(column) for column, name in zip(CLASS_TARGETS, ("ttft", "tbt", "ttlt"), strict=True)
         }
-        p50, p99 = (self.ttft.percentiles([50, 99]) / MILLISECOND).tolist() if self.ttft.count else (None, None)
         report = self.count.report(span) | {"completed": self.completed, "measured": self.measured}
-        report |= {"targets_s": targets, "median_ttft_ms": p50, "p99_ttft_ms": p99}
+        report |= {"targets_s": targets} | _points("ttft", self.ttft, {"median": 50, "p99": 99}, percentiles)
         if targets["tbt"] is None:
             return report
         total = self.gaps.count
-        return report | {
-            "p99_itl_ms": float(self.gaps.percentiles([99])[0]) / MILLISECOND,
-            "itl_over_target_share": self.over_target / total if total else None,
-        }
+        report |= _points("itl", self.gaps, {"p99": 99}, percentiles)
+        return report | {"itl_over_target_share": self.over_target / total if total else None}
+
+
+def _points(name: str, sample: Sample, own: dict[str, float], more: Sequence[float]) -> Report:
+    """Percentiles of a latency in ms, by their names in the summary; None if there are no values."""
+    points = own | {f"p{point:g}": point for point in more}
+    if not sample.count:
+        return {f"{point}_{name}_ms": None for point in points}
+    found = (sample.percentiles(list(points.values())) / MILLISECOND).tolist()
+    return {f"{point}_{name}_ms": at for point, at in zip(points, found, strict=True)}

@@ -39,7 +39,11 @@ class ByModel:
         first_token_at_prefill_end: bool | None,
         exact_values: int,
         exact_times: int,
+        *,
+        percentiles: Sequence[float] = (),
     ) -> None:
+        """`percentiles`: those that are asked for besides POINTS."""
+        self._points = POINTS | {f"p{point:g}": point for point in percentiles}
         self._definitions, self._first_token_at_prefill_end = definitions, first_token_at_prefill_end
         self._models = {model: _Model(indices, exact_values, exact_times) for model, indices in members.items()}
 
@@ -90,7 +94,7 @@ class ByModel:
             )
             worked: Floats = np.zeros(span.replicas)
             worked[: len(found.worked)] = found.worked
-            reports[model] = found.report(span) | {
+            reports[model] = found.report(span, self._points) | {
                 "busy_share": mean_busy(busy_shares(worked, own), own),
                 "saturation": {"verdict": verdict.verdict, "reason": verdict.reason},
             }
@@ -114,7 +118,7 @@ class _Model:
         self._completed += int((requests["status"] == "finished").sum())
         self.rates.add(requests, tokens, span)
 
-    def report(self, span: Span) -> Report:
+    def report(self, span: Span, percentiles: Mapping[str, float]) -> Report:
         report: Report = {
             "replicas": len(self.members),
             "sent": self._sent,
@@ -122,7 +126,7 @@ class _Model:
             **self.rates.report(span),
         }
         for name, sample in self.latencies.items():
-            points = sample.percentiles(list(POINTS.values())) / MILLISECOND
+            points = sample.percentiles(list(percentiles.values())) / MILLISECOND
             report[f"mean_{name}_ms"] = sample.mean() / MILLISECOND
-            report |= {f"{point}_{name}_ms": float(at) for point, at in zip(POINTS, points, strict=True)}
+            report |= {f"{point}_{name}_ms": float(at) for point, at in zip(percentiles, points, strict=True)}
         return report

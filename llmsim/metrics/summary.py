@@ -28,6 +28,16 @@ PERCENTILES = (0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
 Summary = dict[str, Any]
 
 
+def percentiles_with(asked: Sequence[float]) -> tuple[float, ...]:
+    """PERCENTILES and those asked for, in ascending order."""
+    return tuple(sorted({*PERCENTILES, *asked}))
+
+
+def asked_for(percentiles: Sequence[float] | None) -> Summary:
+    """`percentiles` of a summary: those that its tables show, if any were asked for."""
+    return {} if percentiles is None else {"percentiles": [float(p) for p in percentiles]}
+
+
 def summarize(
     requests: pd.DataFrame,
     iterations: pd.DataFrame,
@@ -112,13 +122,15 @@ def summarize_measured(
     ended_ns: int = 0,
     closed_loop: bool = False,
     percentiles: Sequence[float] = PERCENTILES,
+    of_classes: Sequence[float] = (),
 ) -> Summary:
     """Summarize what a client measured of a server: as `summarize`, without what only the server could know.
 
     So there is no `kv`, `batches` or `preemptions`, and no verdict on the load. `token_times` as Timeline.of_times
-    takes it; `ended_ns` is when the run ended, if that cut requests off. Raises ConfigError as `summarize` does.
+    takes it; `ended_ns` is when the run ended, if that cut requests off; `of_classes` are percentiles that classes have
+    besides their own. Raises ConfigError as `summarize` does.
     """
-    options = TallyOptions(slo=slo, warmup_s=warmup_s, percentiles=tuple(percentiles))
+    options = TallyOptions(slo=slo, warmup_s=warmup_s, percentiles=tuple(percentiles), of_classes=tuple(of_classes))
     tally = Tally(options, span_of(requests, to_ns(warmup_s), ended_ns, replicas=1), limit=EVERYTHING)
     tally.add_requests(requests, Timeline.of_times(requests, token_times))
     attained = tally.attainment.report(tally.span)

@@ -38,6 +38,8 @@ class TallyOptions:
     kv_num_blocks: int | Sequence[int] | None = None
     replicas: int = 1
     percentiles: tuple[float, ...] = ()
+    of_classes: tuple[float, ...] = ()
+    """Percentiles that classes and models have besides their own."""
     first_token_at_prefill_end: bool | None = None
     members: Mapping[str, Sequence[int]] | None = None
     """The replicas of each model, where requests name models: for the part `models`."""
@@ -46,7 +48,7 @@ class TallyOptions:
 
     def __post_init__(self) -> None:
         check_definitions(self.definitions)
-        wrong = [p for p in self.percentiles if not 0 <= p <= 100]
+        wrong = [p for p in (*self.percentiles, *self.of_classes) if not 0 <= p <= 100]
         if wrong:
             raise ConfigError(f"percentiles must be from 0 to 100 but got {wrong[0]}")
         if self.replicas < 1:
@@ -70,6 +72,7 @@ class Tally:
             options.first_token_at_prefill_end,
             limit,
             expected=options.targets_expected,
+            percentiles=options.of_classes,
         )
         self.usage = Usage(span, options.kv_num_blocks)
         self.load = Load(limit=EVERYTHING if limit == EVERYTHING else EXACT_TIMES)
@@ -77,7 +80,12 @@ class Tally:
         self.rates = Rates()
         self.last_finish_ns = 0
         self.models = ByModel(
-            options.members or {}, options.definitions, options.first_token_at_prefill_end, limit, self.load.limit
+            options.members or {},
+            options.definitions,
+            options.first_token_at_prefill_end,
+            limit,
+            self.load.limit,
+            percentiles=options.of_classes,
         )
 
     def add(self, requests: pd.DataFrame, timeline: Timeline, iterations: pd.DataFrame) -> None:

@@ -169,6 +169,9 @@ def _verdict_words(labels: Sequence[str], summaries: Sequence[dict[str, Any]]) -
         hit = [name for name, s in zip(labels, summaries, strict=True) if _verdict(s) == verdict]
         if hit:
             lines.append(f"{verdict.capitalize()}: {', '.join(hit)}; {means}.")
+    needed = [(s.get("saturation", {}).get("evidence") or {}).get("requests_needed") for s in summaries]
+    if few := [f"{name} (about {n:,})" for name, n in zip(labels, needed, strict=True) if n]:
+        lines.append(f"Undetermined: {', '.join(few)} requests would tell whether latencies grow with their number.")
     for name, summary in zip(labels, summaries, strict=True):
         classes = (summary.get("slo") or {}).get("classes") or {}
         if len(classes) > 1:
