@@ -10,8 +10,9 @@ from llmsim.metrics.timeline import Mask
 from llmsim.metrics.usage import Span, busiest, busy_shares, mean_busy, worked_more
 from llmsim.units import SECOND
 
-RAMP_SHARE = 1 / 3
-"""The first third of the time in which requests came is left out: the system fills from empty."""
+RAMP_LATENCIES, RAMP_SHARE, MAX_RAMP_SHARE = 3, 0.1, 1 / 3
+"""Left out as ramp-up, in which the system fills from empty: three mean times in service (an exponential one leaves 5 %
+to fill), at least a tenth of the time in which requests came and at most a third."""
 GROWTH_BINS = 8
 """Bins whose increments give the error of the growth. Few and long: in a stable queue the increments of long bins
 cancel, so that their sum's error is small; while a queue never empties they are independent, however long."""
@@ -26,8 +27,9 @@ Evidence = dict[str, float | int | None]
 
 def evidence_of(load: Load, window: Span, horizon_ns: int | None) -> Evidence:
     """All of it; `window` is from the first arrival to the last and not empty."""
-    late = Span(window.start_ns + int(RAMP_SHARE * window.length_ns), window.end_ns, window.replicas, window.presence)
     latency = _time_in_service(load, max(window.end_ns, horizon_ns or 0))
+    ramp = min(max(RAMP_LATENCIES * latency, RAMP_SHARE * window.length_ns), MAX_RAMP_SHARE * window.length_ns)
+    late = Span(window.start_ns + int(ramp), window.end_ns, window.replicas, window.presence)
     evidence: Evidence = {
         "window_s": window.length_ns / SECOND,
         "latency_s": latency / SECOND,

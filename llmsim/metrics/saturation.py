@@ -31,8 +31,8 @@ Z_NEAR, Z_SURE, Z_OVERLOAD = 1.645, 3.09, 2.33
 T_NEAR, T_SURE, T_OVERLOAD = 1.895, 4.785, 2.998
 """The same of Student's t with 7 degrees of freedom: the error of a growth is taken from 8 bins."""
 LATENCIES = 4.5
-"""The arrivals must last so many mean times in service: a third of it, 1.5 of them, is left out as ramp-up, in which
-a system that fills from empty looks like one that grows."""
+"""The arrivals must last so many mean times in service, of which 1.5 are left out at least: a system that fills from
+empty looks like one that grows."""
 LEAST_DEFICIT = 0.02
 """Below, a growth is of no interest, however significant."""
 QUEUED_SHARE, STRETCH_LATENCIES = 0.9, 3
@@ -195,18 +195,24 @@ class _Found:
         return int(math.ceil(wanted / unit) * unit)
 
 
+def _seconds(value: float) -> str:
+    return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
+
+
 def _judge(found: _Found, evidence: Evidence) -> Verdict:
     deficit = f"{found.deficit:.1%} ± {found.error:.1%} of the late arrivals were not answered in that time"
     queued = f"requests were queued {found.queued:.0%} of the busy time"
     enough = found.count >= MIN_ARRIVALS
     if enough and found.queue_piles_up:
-        more = f"{found.drain:.3g} s after the last arrival, {found.drain_share:.0%} of the time they came"
-        return Verdict(OVERLOADED, f"requests were queued until {more}", evidence)
+        share = found.drain_share
+        times = f"{share:.0%} of the time in which they came" if share < 2 else f"{share:.0f} times as long as they came"
+        reason = f"requests were queued until {_seconds(found.drain)} after the last arrival, {times}"
+        return Verdict(OVERLOADED, reason, evidence)
     if enough and found.grows:
         return Verdict(OVERLOADED, deficit, evidence)
     if enough and found.overload_ruled_out:
         if found.queued >= QUEUED_SHARE and found.stretch >= STRETCH_LATENCIES * found.latency:
-            return Verdict(NEAR, f"{queued}, {found.stretch:.3g} s on end", evidence)
+            return Verdict(NEAR, f"{queued}, {_seconds(found.stretch)} on end", evidence)
         if found.deficit >= max(LEAST_DEFICIT, Z_NEAR * found.error):
             return Verdict(NEAR, deficit, evidence)
         return Verdict(STABLE, f"requests leave as fast as they come ({deficit}); {queued}", evidence)
@@ -214,6 +220,6 @@ def _judge(found: _Found, evidence: Evidence) -> Verdict:
         return Verdict(STABLE, f"the busiest replica worked {found.busiest:.0%} of the time; {queued}", evidence)
     needed = found.needed()
     evidence = evidence | {"requests_needed": needed}
-    short = f"they came for {found.latencies:.2g} mean times in service ({found.latency:.3g} s)"
+    short = f"they came for {found.latencies:.2g} mean times in service ({_seconds(found.latency)})"
     why = deficit if found.long_enough else short
     return Verdict(UNDETERMINED, f"{found.count} requests are too few to tell, about {needed:,} would: {why}", evidence)
