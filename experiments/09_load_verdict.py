@@ -38,11 +38,17 @@ RUNS = size({50: 4, 100: 4, 200: 4, 500: 3, 1000: 2, 2000: 2, 5000: 1}, {50: 2, 
 VERDICTS = ["stable", "near saturation", "overloaded", "undetermined"]
 
 
-def serve(policy, requests, arrivals, seed=0):
+def serve(scheduler, requests, arrivals, seed=0, trace="sharegpt4", **more):
     """A run of so many requests."""
-    workload = run["workload"] | {"num_requests": requests, "arrivals": arrivals}
-    mapping = run | {"scheduler": POLICIES[policy], "workload": workload, "seed": seed}
-    return simulate(load_runs(mapping=mapping)[0])
+    workload = run["workload"] | {"trace": trace, "num_requests": requests, "arrivals": arrivals}
+    return simulate(load_runs(mapping=run | {"scheduler": scheduler, "workload": workload, "seed": seed, **more})[0])
+
+
+def capacity_of(scheduler, short, long, **more):
+    """Requests that the longer of two runs has more, over the time that it takes longer."""
+    at_once = {"kind": "all_at_once"}
+    ends = [serve(scheduler, n, at_once, **more).requests["finish_ns"].max() / 1e9 for n in (short, long)]
+    return (long - short) / (ends[1] - ends[0])
 
 
 # %% [markdown]
@@ -51,11 +57,7 @@ def serve(policy, requests, arrivals, seed=0):
 # out how they begin and how they end: requests that the longer one has more, over the time that it takes longer.
 
 # %%
-SHORT, LONG = size((2000, 6000), (1000, 2000))
-capacities = {}
-for policy in POLICIES:
-    ends = [serve(policy, n, {"kind": "all_at_once"}).requests["finish_ns"].max() / 1e9 for n in (SHORT, LONG)]
-    capacities[policy] = (LONG - SHORT) / (ends[1] - ends[0])
+capacities = {name: capacity_of(line, *size((2000, 6000), (1000, 2000))) for name, line in POLICIES.items()}
 table_of_capacities = pd.DataFrame({"policy": list(capacities), "requests_per_s": list(capacities.values())})
 write_csv(NAME, "capacities", table_of_capacities)
 table_of_capacities.round(3)
@@ -71,7 +73,7 @@ for policy, capacity in capacities.items():
         for load in LOADS:
             for seed in range(seeds):
                 arrivals = {"kind": "poisson", "rate": load * capacity}
-                judged = serve(policy, n, arrivals, 1000 * n + seed).summary["saturation"]
+                judged = serve(POLICIES[policy], n, arrivals, 1000 * n + seed).summary["saturation"]
                 needed = judged["evidence"].get("requests_needed")
                 rows.append({"policy": policy, "requests": n, "load": load, "seed": seed,
                              "verdict": judged["verdict"], "requests_needed": needed})  # fmt: skip
@@ -124,6 +126,45 @@ errors = (
 write_csv(NAME, "errors", errors)
 errors.round(0)
 
+# %% [markdown]
+# ## Elsewhere
+# Other traces, cards and arrivals, and several replicas, by which no constant of the rule was chosen.
+
+# %%
+RTX, POISSON = {"calibration": "rtx-6000-ada/mistral-7b"}, {"kind": "poisson"}
+ELSEWHERE = {
+    "azure-conv": ("vllm_v1", {"trace": "azure-conv"}, POISSON),
+    "azure-code, chunks of 64": ("sarathi,chunk_size=64", {"trace": "azure-code"}, POISSON),
+    "shortest prompt first": ("sarathi,chunk_size=512,order=spf", RTX, POISSON),
+    "four replicas": ("vllm_v0", RTX | {"cluster": {"replicas": 4, "router": "least_requests"}}, POISSON),
+    "constant arrivals": ("sarathi", RTX | {"trace": "azure-conv"}, {"kind": "constant"}),
+    "clustered arrivals": ("vllm_v1", {}, {"kind": "gamma", "burstiness": 0.25}),
+}
+ELSEWHERE = size(ELSEWHERE, {"clustered arrivals": ELSEWHERE["clustered arrivals"]})
+rows = []
+for name, (line, more, arrivals) in ELSEWHERE.items():
+    capacity = capacity_of(line, *size((1500, 4000), (1000, 2000)), **more)
+    for n, seeds in size({100: 4, 500: 3, 2000: 3}, {100: 1, 2000: 1}).items():
+        for load in (0.5, 0.8, 1.2, 1.5, 3.0):
+            for seed in range(seeds):
+                result = serve(line, n, arrivals | {"rate": load * capacity}, 9000 + n + seed, **more)
+                right = "stable" if load < 1 else "overloaded"
+                rows.append({"set-up": name, "requests": n, "load": load, "right": right,
+                             "verdict": result.summary["saturation"]["verdict"]})  # fmt: skip
+elsewhere = pd.DataFrame(rows)
+elsewhere["wrong"] = ~elsewhere["verdict"].isin(["undetermined"]) & (elsewhere["verdict"] != elsewhere["right"])
+elsewhere["undetermined"] = elsewhere["verdict"] == "undetermined"
+by_setup = (
+    elsewhere.groupby(["set-up", "requests"], sort=False)
+    .agg(runs=("wrong", "size"), wrong=("wrong", "sum"), undetermined=("undetermined", "sum"))
+    .reset_index()
+)
+write_csv(NAME, "elsewhere", by_setup)
+add("elsewhere: wrong", 5, elsewhere, elsewhere["wrong"])
+enough = elsewhere[elsewhere["requests"] >= 2000]
+add("elsewhere: undetermined with 2,000 requests", 10, enough, enough["undetermined"])
+by_setup
+
 # %%
 told = by_load[by_load["load"].isin([0.5, 0.8, 1.2, 2.0])].assign(told=lambda f: 100 - f["undetermined"])
 told["load"] = told["load"].map("load {}".format)
@@ -132,4 +173,5 @@ figure = plots.lines_with_band(told, "requests", "told", "load", log_x=True, **t
 figure
 
 # %%
-page = finish(NAME, "Load verdict", ["<h2>Verdicts</h2>", by_load.round(1), figure, "<h2>Errors</h2>", errors], table)
+page = finish(NAME, "Load verdict", ["<h2>Verdicts</h2>", by_load.round(1), figure, "<h2>Errors</h2>", errors,
+                      "<h2>Elsewhere</h2>", by_setup], table)  # fmt: skip

@@ -205,7 +205,7 @@ def _judge(found: _Found, evidence: Evidence) -> Verdict:
     enough = found.count >= MIN_ARRIVALS
     if enough and found.queue_piles_up:
         share = found.drain_share
-        times = f"{share:.0%} of the time in which they came" if share < 2 else f"{share:.0f} times as long as they came"
+        times = f"{share:.0%} of the time that they came" if share < 2 else f"{share:.0f} times as long as they came"
         reason = f"requests were queued until {_seconds(found.drain)} after the last arrival, {times}"
         return Verdict(OVERLOADED, reason, evidence)
     if enough and found.grows:
