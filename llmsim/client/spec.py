@@ -26,9 +26,8 @@ OF_THE_ENGINE = ("calibration", "scheduler", "schedulers", "engine", "cluster", 
 class BenchSpec:
     """Everything that decides what is sent.
 
-    `workload`, `seed`, `warmup_s` (s), `slo` and `percentiles` mean what they mean in a RunSpec, so equal ones make equal
-    requests.
-    `endpoint` is the server's address without /v1. `prompt_kind` says what prompts of the workload's lengths are made
+    `workload`, `seed`, `warmup_s` (s), `slo` and `percentiles` mean what they mean in a RunSpec, so equal ones make
+    equal requests. `endpoint` is the server's address without /v1. `prompt_kind` says what prompts of the workload's lengths are made
     of: random token `ids`, `words`, or `auto` (ids where the server takes them); `prompts` is a file of texts to send
     instead. Ids are drawn from `token_ids` (first, last). `prompt_seed` None draws other prompts in every run: a
     server that caches prefixes would answer the same ones faster. `force_length` (ignore_eos, min_tokens) and `usage`
