@@ -27,13 +27,13 @@ class BenchSpec:
     """Everything that decides what is sent.
 
     `workload`, `seed`, `warmup_s` (s), `slo` and `percentiles` mean what they mean in a RunSpec, so equal ones make
-    equal requests. `endpoint` is the server's address without /v1. `prompt_kind` says what prompts of the workload's lengths are made
-    of: random token `ids`, `words`, or `auto` (ids where the server takes them); `prompts` is a file of texts to send
-    instead. Ids are drawn from `token_ids` (first, last). `prompt_seed` None draws other prompts in every run: a
-    server that caches prefixes would answer the same ones faster. `force_length` (ignore_eos, min_tokens) and `usage`
-    (stream_options) None: if the server takes them. `extra_body` is laid over every request. A request that takes
-    longer than `timeout_s` has failed. `warm_up_requests` are sent before and not measured. `max_model_len` (tokens)
-    None: what the server says, else no limit.
+    equal requests. `endpoint` is the server's address without /v1. `prompt_kind` says what prompts of the workload's
+    lengths are made of: random token `ids`, `words`, or `auto` (ids where the server takes them); `prompts` is a file
+    of texts to send instead. Ids are drawn from `token_ids` (first, last). `prompt_seed` None draws other prompts in
+    every run: a server that caches prefixes would answer the same ones faster. `force_length` (ignore_eos,
+    min_tokens) and `usage` (stream_options) None: if the server takes them. `extra_body` is laid over every request.
+    A request that takes longer than `timeout_s` has failed. `warm_up_requests` are sent before and not measured.
+    `max_model_len` (tokens) None: what the server says, else no limit.
 
     Raises ConfigError for what cannot be used.
     """
