@@ -37,7 +37,8 @@ class Headline:
         if clipped := self.summary.get("requests", {}).get("clipped"):
             lines.append(f"{clipped:,} requests, prompt and output, were longer than the model takes and scaled down")
         judged = self.summary.get("saturation", {})
-        if judged.get("verdict") in ("near saturation", "overloaded"):
+        too_few = "requests_needed" in (judged.get("evidence") or {})
+        if too_few or judged.get("verdict") in ("near saturation", "overloaded"):
             lines.append(f"{judged['verdict']}: {judged['reason']}")
         if beyond := beyond_calibration([self]):
             lines.append(beyond)

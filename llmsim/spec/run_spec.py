@@ -28,6 +28,7 @@ __all__ = [
     "apply_override",
     "apply_overrides",
     "as_run",
+    "check_percentiles",
     "dump_run",
     "load_runs",
     "put",
@@ -45,7 +46,8 @@ class RunSpec:
     `scheduler` and `cluster.router` are a name (`sarathi`, `file.py:Class`), a line `name,option=value`, or a
     mapping with a name. `definitions` chooses whose TTFT and TBT are reported (vllm, or the papers' own: slai).
     `slo` are targets as `ttft:200` in milliseconds, for every request. Requests that arrive in the first
-    `warmup_s` seconds are left out of the latency figures. `horizon_s` cuts the run.
+    `warmup_s` seconds are left out of the latency figures. `horizon_s` cuts the run. `percentiles` (0 to 100) are those
+    that tables show and that the summary has besides its own, of classes and models, too; None: p50, p90 and p99.
     """
 
     workload: WorkloadSpec
@@ -58,6 +60,7 @@ class RunSpec:
     warmup_s: float = 0.0
     definitions: str = "vllm"
     slo: tuple[str, ...] = ()
+    percentiles: tuple[float, ...] | None = None
     step_by_step: bool = False
     strict_range: bool = False
     seed: int = 0
@@ -70,6 +73,7 @@ class RunSpec:
                 f"horizon_s must be above 0 and at most {LONGEST_S:g} but got {self.horizon_s}; leave it out for no "
                 "horizon"
             )
+        check_percentiles(self.percentiles)
         for group in self.cluster.groups:
             _same_semantics(self.engine, group.engine)
         if self.definitions not in DEFINITIONS:
@@ -78,6 +82,20 @@ class RunSpec:
     def replace(self, **changes: Any) -> RunSpec:
         """A copy with other fields."""
         return dataclasses.replace(self, **changes)
+
+
+def check_percentiles(percentiles: Sequence[float] | None) -> None:
+    """ConfigError unless they are numbers from 0 to 100, each once; None is none asked for."""
+    if percentiles is None:
+        return
+    wrong = [p for p in percentiles if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 100]
+    twice = [p for i, p in enumerate(percentiles) if p in percentiles[:i]]
+    if wrong or twice or not len(percentiles):
+        got = f"{wrong[0]!r}" if wrong else f"{twice[0]:g} twice" if twice else "none"
+        raise ConfigError(
+            f"percentiles must be numbers from 0 to 100, each once, but got {got}; give for instance [50, 95, 99], or "
+            "leave it out for 50, 90 and 99"
+        )
 
 
 def _same_semantics(engine: EngineSpec, other: EngineSpec | None) -> None:

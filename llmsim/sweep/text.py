@@ -30,7 +30,7 @@ PERCENT = ("slo.attainment",)
 MOST_ROWS = 60
 MOST_FAILURES = 10
 LABEL_WIDTH = 22
-VERDICTS = ("overloaded", "near saturation", "stable")
+VERDICTS = ("overloaded", "near saturation", "undetermined", "stable")
 """From the worst: the worst of a point's seeds is what its column shows."""
 
 Cell = Callable[[pd.Series], str]

@@ -47,6 +47,7 @@ td.best { font-weight: 700; background: #e7f3ec; }
 .verdict { display: inline-block; padding: 0 8px; border-radius: 9px; background: #eee; white-space: nowrap; }
 .verdict.stable { background: #d9efe3; }
 .verdict.near { background: #fdeccb; }
+.verdict.undetermined { background: #e4e4ee; }
 .verdict.overloaded { background: #f8d5c6; }
 details { margin: 8px 0; }
 summary { cursor: pointer; font-weight: 600; }

@@ -121,6 +121,12 @@ class SchedulerResult:
         return max((judgement.censored for judgement in judged if judgement is not None), default=0)
 
     @property
+    def undetermined(self) -> list[int]:
+        """Of the seeds whose answer is of a run too short for a verdict on its load: how many requests would tell."""
+        judged = [probe.judgement for seed in self.seeds if (probe := seed.found.at(seed.found.bracket.keeps))]
+        return [judgement.requests_needed for judgement in judged if judgement and judgement.requests_needed]
+
+    @property
     def most_binding(self) -> str:
         """The condition that decided the most seeds (the first of equals): its name, with the class."""
         names = []

@@ -121,6 +121,10 @@ def _notes(report: Answers, names: Sequence[str]) -> Iterator[str]:
         yield "The workload is the same for every seed, so the interval says nothing about another one."
     for name, result in zip(names, report.schedulers, strict=True):
         yield from _scheduler_notes(report, name, result)
+    if few := [(name, result) for name, result in zip(names, report.schedulers, strict=True) if result.undetermined]:
+        who = ", ".join(f"{name} with {len(r.undetermined)} of {len(r.seeds)} seeds" for name, r in few)
+        most = max(needed for _, result in few for needed in result.undetermined)
+        yield f"Too few requests to tell whether it can last: {who}; about {most:,} (--num-requests) would tell."
     if plan.criterion.allow_overload:
         yield "Overloaded runs may pass: their latencies are those of this number of requests (or this horizon) alone."
     if plan.criterion.on_latency:
