@@ -11,7 +11,24 @@ from numpy.typing import NDArray
 from llmsim.errors import ConfigError, SchedulerError
 
 if TYPE_CHECKING:
+    from llmsim.core.decodes import DecodeSet
+    from llmsim.core.prefix_tree import Extent
     from llmsim.core.request import Request
+
+
+@dataclass(slots=True)
+class Hit:
+    """What a request finds in a prefix cache: `blocks` from its first token on, of which nobody holds `free`.
+
+    `extents` are where they stand, each with the block at which the request leaves it.
+    """
+
+    blocks: int = 0
+    free: int = 0
+    extents: list[tuple[Extent, int]] = field(default_factory=list)
+
+
+NO_HIT = Hit()
 
 
 @dataclass(slots=True)
@@ -73,8 +90,21 @@ class KVCache:
             )
         self.free_blocks -= blocks
 
-    def release(self, request: Request) -> None:
-        """Take back every block of the request."""
+    def attach(self, decodes: DecodeSet) -> None:
+        """A run begins: `decodes` are those who will grow without asking."""
+
+    def match(self, request: Request) -> Hit:
+        """What a request that waits would find here; nothing in a cache without prefix caching."""
+        return NO_HIT
+
+    def adopt(self, request: Request, hit: Hit) -> None:
+        """The request is admitted and holds what `match` has just found; before its first `allocate`."""
+
+    def fill(self, request: Request, tokens: int) -> None:
+        """The request's first `tokens` tokens are known, and computed by the batch that is being formed or before."""
+
+    def release(self, request: Request, in_flight: int = 0) -> None:
+        """Take back every block of the request, whose last `in_flight` outputs the engine has not seen yet."""
         self.free_blocks += request.blocks
         request.blocks = 0
         assert self.free_blocks <= self.num_blocks, "more KV blocks came back than the cache has"
@@ -145,7 +175,7 @@ class PagedKVCache(KVCache):
         table.count = need
         self._taken += more
 
-    def release(self, request: Request) -> None:
+    def release(self, request: Request, in_flight: int = 0) -> None:
         """Take back every block of the request, ids too."""
         KVCache.release(self, request)
         table = self._tables.pop(request.id, None)
