@@ -3,7 +3,7 @@
 vLLM from 0.14 on (`async_scheduling`; EngineCore.step_with_batch_queue, two batches deep) schedules iteration k + 1
 when k starts, so that the host's time hides behind the device's. The price: k + 1 knows neither who arrived during k
 nor that requests ended in k. It does not run those again, since their lengths are known, but their places and KV
-blocks are still taken.
+blocks are still taken; and where blocks run out they may be preempted like any other (`Scheduler.departing`).
 
 The replica goes on forming k + 1 at the end of k, when everything is known; here is held back what k + 1 must not see.
 """
@@ -28,8 +28,6 @@ class AsyncReplica(Replica):
         super().__init__(*parts, **switches)
         self._arrived: deque[tuple[int, Request]] = deque()
         """Arrivals (ns, request) that the scheduler has not been told of."""
-        self._left: list[Request] = []
-        """Requests that ended in the iteration committed last."""
         self._busy = False
         self._unseen = 0
         self._tell, self._depart = self._arrive, self._end
@@ -44,7 +42,7 @@ class AsyncReplica(Replica):
         """Not more than one if the formation after the next will know more than the next."""
         self._busy = True
         self._unseen = len(self._arrived)
-        return 1 if self._arrived or self._left else super()._repetitions(batch)
+        return 1 if self._arrived or self.scheduler.departing else super()._repetitions(batch)
 
     def stop(self) -> None:
         """As ever, also in a run that an arrival has cut: the iteration after the one in flight does not begin."""
@@ -68,19 +66,18 @@ class AsyncReplica(Replica):
             self.scheduler.add(arrived.popleft()[1])
 
     def _end(self, request: Request) -> None:
-        self._left.append(request)
-        self.scheduler.departing += 1
+        self.scheduler.departing.append(request)
 
     def _release(self) -> None:
         """One iteration later: the places and blocks of those that ended are free."""
-        for request in self._left:
-            self.scheduler.departing -= 1
-            self.scheduler.finished(request)
-        self._left.clear()
+        scheduler = self.scheduler
+        for request in scheduler.departing:
+            scheduler.finished(request)
+        scheduler.departing.clear()
 
     def _try_again(self, batch: Batch) -> bool:
         """Nothing could be formed ahead, so the engine waits for the results and then knows everything."""
-        again = bool(batch.preempted or self._arrived or self._left)
+        again = bool(batch.preempted or self._arrived or self.scheduler.departing)
         self._busy = False
         self._release()
         while self._arrived:

@@ -14,6 +14,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 from llmsim.core.decodes import DecodeSet
+from llmsim.core.request import NEVER, Request
 from llmsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from llmsim.core.batch import Batch
     from llmsim.core.kvcache import KVCache
-    from llmsim.core.request import Request
 
 UNBOUNDED = 1 << 60
 """`steady_iterations` of a batch that nothing but an arrival or a finish can change."""
@@ -61,7 +61,7 @@ class Scheduler(ABC):
     max_model_len: int
     paged: bool = True
     """False for policies that reserve a request's whole KV at admission and never grow it."""
-    departing: int = 0
+    departing: list[Request]
     """Requests that are done and whose places and KV blocks are still taken (`AsyncReplica`)."""
     answers_together: bool = False
     """True for policies without streaming: whoever is done is answered when nobody is left in the batch."""
@@ -74,7 +74,7 @@ class Scheduler(ABC):
         self.max_model_len = max_model_len
         self.waiting = deque()
         self.prefilling = []
-        self.departing = 0
+        self.departing = []
         self.decodes = DecodeSet(kv.block_size, paged=self.paged)
 
     def add(self, request: Request) -> None:
@@ -116,7 +116,7 @@ class Scheduler(ABC):
     @property
     def resident(self) -> int:
         """Requests that hold KV."""
-        return len(self.prefilling) + self.decodes.size + self.departing
+        return len(self.prefilling) + self.decodes.size + len(self.departing)
 
     @property
     def queued(self) -> int:
@@ -166,7 +166,16 @@ class Scheduler(ABC):
             prefilling.append(request)
 
     def preempt(self, request: Request, batch: Batch) -> None:
-        """Take the request's KV away and put it first in line; its prompt and outputs will be recomputed."""
+        """Take the request's KV away and put it first in line; its prompt and outputs will be recomputed.
+
+        One that is `departing` gives its blocks back and is gone: its last token comes whatever happens to them.
+        """
+        if request.finish_ns != NEVER:
+            self.departing.remove(request)
+            self.finished(request)
+            request.preemptions += 1
+            batch.preempted = [*batch.preempted, request]
+            return
         self.withdraw(request)
         self.kv.release(request)
         left = request.prefill_tokens - request.computed

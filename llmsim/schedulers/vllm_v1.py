@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmsim.core.batch import Batch
+from llmsim.core.request import NEVER, Request
 from llmsim.errors import ConfigError
 from llmsim.schedulers.base import Scheduler, at_least
 
 if TYPE_CHECKING:
     from llmsim.core.kvcache import KVCache
-    from llmsim.core.request import Request
 
 
 def admission_rank(request: Request) -> int:
@@ -112,11 +112,14 @@ class VllmV1(Scheduler):
     def _continue_one_by_one(self, batch: Batch) -> None:
         """The original's walk, for steps in which budget or blocks do not suffice for all."""
         kv, decodes = self.kv, self.decodes
-        running = sorted([*decodes.members, *self.prefilling], key=admission_rank)
+        running = sorted([*decodes.members, *self.prefilling, *self.departing], key=admission_rank)
         room = self.max_num_batched_tokens
         at = 0
         while at < len(running) and room > 0:
             request = running[at]
+            if request.finish_ns != NEVER:  # its last token is in flight: it asks for nothing
+                at += 1
+                continue
             decoding = request.computed >= request.prefill_tokens
             chunk = 1 if decoding else min(self._chunk(request), room)
             while self._blocks_lacking(request, chunk) > kv.free_blocks:
@@ -134,7 +137,7 @@ class VllmV1(Scheduler):
                 continue
             break
         for request in running[at:]:  # the budget ran out before them
-            if request.computed >= request.prefill_tokens:
+            if request.finish_ns == NEVER and request.computed >= request.prefill_tokens:
                 decodes.leave(request)
                 self._held_back.append(request)
         if decodes.size:

@@ -8,132 +8,37 @@ cost, requests and iterations.
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections import Counter
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmsim.core.clock import Clock
 from llmsim.core.kvcache import KVCache
-from llmsim.core.request import Request, SloClass
-from llmsim.costs.base import CostModel
-from llmsim.engine.recorder import Observer, Recorder
-from llmsim.engine.replica import Replica
+from llmsim.core.request import NEVER, Request, SloClass
+from llmsim.engine.recorder import Recorder
 from llmsim.errors import ConfigError, LlmsimError
 from llmsim.executors.simulated import SimulatedExecutor
-from llmsim.schedulers.faster_transformer import FasterTransformer
-from llmsim.schedulers.niyama import Niyama
-from llmsim.schedulers.orca import Orca
-from llmsim.schedulers.sarathi import Sarathi
 from llmsim.schedulers.simple_chunking import SimpleChunking
-from llmsim.schedulers.slai import Slai
-from llmsim.schedulers.vllm_v0 import VllmV0
-from llmsim.units import FS_PER_SECOND, MICROSECOND, to_ns, to_seconds
+from llmsim.testing.comparison import Compared, ComparedAhead, Comparison
+from llmsim.testing.originals import GoldenCost, lacking, scheduler_of
+from llmsim.units import to_ns
 
 if TYPE_CHECKING:
-    from llmsim.core.batch import Batch, Work
-    from llmsim.schedulers.base import Scheduler
-
-SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
-    "faster_transformer": FasterTransformer,
-    "niyama": partial(Niyama, largest_slack_first=True, stale_heap=True, unchecked_memory=True),
-    "orca": Orca,
-    "sarathi": Sarathi,
-    "simple_chunking": SimpleChunking,
-    "slai": Slai,
-    "vllm": VllmV0,
-}
-"""The originals' names and who stands for them here, faults included; parameters carry the originals' names."""
-
-
-class GoldenCost(CostModel):
-    """max(floor, base + per token x tokens) + per decode-context token x context, the traces' own function."""
-
-    def __init__(self, floor_s: float, base_s: float, per_token_s: float, per_decode_context_token_s: float) -> None:
-        self._floor, self._base, self._token, self._context = (
-            round(value * FS_PER_SECOND) for value in (floor_s, base_s, per_token_s, per_decode_context_token_s)
-        )
-
-    def femtoseconds(self, work: Work) -> int:
-        """Price of one iteration."""
-        return max(self._floor, self._base + self._token * work.tokens) + self._context * work.decode_context
-
-    def seconds(self, work: Work) -> float:
-        """The same in seconds."""
-        return self.femtoseconds(work) / FS_PER_SECOND
-
-
-@dataclass
-class Comparison(Observer):
-    """Compares each iteration as it happens with the recorded one."""
-
-    expected: list[dict[str, Any]]
-    at: int = 0
-    mismatches: int = 0
-    first: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    def on_batch(self, batch: Batch, start_ns: int, ends: Sequence[int], scheduler: Scheduler, kv: KVCache) -> None:
-        """Free blocks are compared by the next iteration's view, once finished requests have left."""
-        self.notes = []
-        if self.at >= len(self.expected):
-            self._miss("an iteration more than the original's")
-            return
-        want = self.expected[self.at]
-        got_batch = {(r.id, n) for r, n in zip(batch.prefills, batch.chunks, strict=True)}
-        if batch.decodes is not None:
-            got_batch |= {(r.id, 0) for r in batch.decodes.members}
-        got_batch |= {(r.id, 0) for r in batch.decode_list}
-        want_batch = {(i, n) for i, n in want["batch"]}
-        if got_batch != want_batch:
-            self._note("batch", sorted(got_batch - want_batch), sorted(want_batch - got_batch))
-        preempted = [r.id for r in batch.preempted]
-        if preempted != want["preempted"]:
-            self._note("preempted", preempted, want["preempted"])
-        for name, got in (("start_s", start_ns), ("end_s", ends[-1])):
-            if abs(got - to_ns(want[name])) > MICROSECOND:
-                self._note(name, to_seconds(got), want[name])
-
-    def settle(self, kv: KVCache) -> None:
-        """After the iteration's tokens are credited: its free blocks, and the verdict."""
-        if self.at < len(self.expected):
-            want = self.expected[self.at]["free_blocks"]
-            if kv.free_blocks != want:
-                self._note("free_blocks", kv.free_blocks, want)
-        if self.notes:
-            self._miss("; ".join(self.notes))
-        self.at += 1
-
-    def _note(self, what: str, got: object, want: object) -> None:
-        self.notes.append(f"{what}: got {got}, original {want}")
-
-    def _miss(self, why: str) -> None:
-        self.mismatches += 1
-        if not self.first:
-            self.first = f"iteration {self.at}: {why}"
-
-
-class _Settled(Replica):
-    """A replica that tells the comparison when an iteration is committed."""
-
-    comparison: Comparison
-
-    def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
-        super()._commit(batch, start, ends, last, waiting)
-        self.comparison.settle(self.kv)
+    from simpy.events import Event
 
 
 def compare(trace: dict[str, Any]) -> Comparison:
-    """Replay one decision trace; raises ConfigError for a scheduler that has no counterpart here."""
-    name = trace["scheduler"]
-    if name not in SCHEDULERS:
-        raise ConfigError(f"no scheduler for the original {name!r}; known: {', '.join(sorted(SCHEDULERS))}")
-    pool, semantics, cost = trace["kv"], trace["semantics"], trace["cost"]
-    scheduler = SCHEDULERS[name](**trace["params"])
+    """Replay one decision trace; raises ConfigError for one that needs what nothing here does (`lacking`)."""
+    needed = lacking(trace)
+    if needed:
+        raise ConfigError(f"this run cannot be replayed: nothing here does {', '.join(needed)}")
+    pool, semantics = trace["kv"], trace["semantics"]
+    scheduler = scheduler_of(trace)
     if isinstance(scheduler, SimpleChunking):
         # The recordings' driver went to the next arrival after an empty batch, and polled again after the last.
         scheduler.empty_turn_passes = False
@@ -141,10 +46,10 @@ def compare(trace: dict[str, Any]) -> Comparison:
     scheduler.bind(kv, pool["max_model_len"])
     comparison = Comparison(trace["iterations"])
     env = Clock()
-    replica = _Settled(
+    replica = (ComparedAhead if semantics.get("async_scheduling", False) else Compared)(
         env,
         scheduler,
-        SimulatedExecutor(GoldenCost(**cost)),
+        SimulatedExecutor(GoldenCost(**trace["cost"])),
         kv,
         Recorder(comparison),
         macro=False,
@@ -152,50 +57,80 @@ def compare(trace: dict[str, Any]) -> Comparison:
         regenerate_output=semantics.get("preempted_request_regenerates_output", False),
     )
     replica.comparison = comparison
-    env.process(_arrivals(env, replica, trace["requests"]))
+    replica.cut = trace.get("ended") == "cut"
+    sent: list[Request] = []
+    env.process(_arrivals(env, replica, trace["requests"], sent))
     env.run()
-    missing = len(comparison.expected) - comparison.at
-    if missing > 0:
-        comparison.mismatches += missing
-        comparison.first = comparison.first or f"iteration {comparison.at}: the original ran {missing} more"
+    comparison.end([request.id for request in sent if request.finish_ns == NEVER], trace.get("unfinished", []))
     return comparison
 
 
-def _arrivals(env: Clock, replica: Replica, rows: list[dict[str, Any]]) -> Any:
+def _arrivals(
+    env: Clock, replica: Compared, rows: list[dict[str, Any]], sent: list[Request]
+) -> Generator[Event, None, None]:
     for row in sorted(rows, key=lambda row: (row["arrival_s"], row["id"])):
         at = to_ns(row["arrival_s"])
         if at > env.now:
             yield env.timeout(at - env.now)
+        if replica.stopped:
+            return
         slo = SloClass(tbt_s=row.get("tbt_s"), tier=row.get("tier"), priority=row.get("strict", False))
-        replica.submit(Request(row["id"], at, row["prompt_tokens"], row["output_tokens"], slo))
+        sent.append(Request(row["id"], at, row["prompt_tokens"], row["output_tokens"], slo))
+        replica.submit(sent[-1])
     if isinstance(replica.scheduler, SimpleChunking):
         replica.scheduler.empty_turn_passes = True
 
 
-def main(paths: Sequence[str]) -> int:
-    """Compare every file; 0 if none had a mismatch, 1 if any had, 2 for a file that cannot be used."""
-    if not paths:
-        print("usage: python -m llmsim.testing.golden FILE...", file=sys.stderr)
-        return 2
-    iterations = mismatches = 0
-    status = 0
+def main(arguments: Sequence[str]) -> int:
+    """Compare every file; 0 if none had a mismatch, 1 if any had, 2 for a file that cannot be used, or if none of
+    them could be replayed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m llmsim.testing.golden",
+        description="Replay decision traces of original schedulers and compare every iteration: batch, preempted "
+        "requests, free KV blocks, start and end. A file that needs what no scheduler here does is counted as not "
+        "replayable.",
+        epilog="Exit code: 0 no mismatch, 1 a mismatch, 2 a file cannot be used, or none can be replayed.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a decision trace: JSON, plain or gzipped")
+    paths = [Path(name) for name in parser.parse_args(arguments).files]
+    iterations = mismatches = replayed = 0
+    unusable = False
+    lacked: Counter[str] = Counter()
     for path in paths:
         try:
-            raw = Path(path).read_bytes()
-            trace = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+            trace = _read(path)
+            if needed := ", ".join(lacking(trace)):
+                print(f"{path.name}: not replayable: needs {needed}")
+                lacked[needed] += 1
+                continue
             result = compare(trace)
         except (OSError, EOFError, ValueError, KeyError, TypeError, LlmsimError) as error:
-            print(f"{Path(path).name}: error: {type(error).__name__}: {error}")
-            status = 2
+            print(f"{path.name}: error: {type(error).__name__}: {error}")
+            unusable = True
             continue
+        replayed += 1
         iterations += len(result.expected)
         mismatches += result.mismatches
-        print(
-            f"{Path(path).name}: iterations {len(result.expected)} mismatches {result.mismatches}"
-            + (f" first at {result.first}" if result.first else "")
-        )
-    print(f"total: files {len(paths)} iterations {iterations} mismatches {mismatches}")
-    return status or (1 if mismatches else 0)
+        said = f"{path.name}: iterations {len(result.expected)} mismatches {result.mismatches}"
+        print(said + (f" first at {result.first}" if result.first else ""))
+    print(f"total: files {len(paths)} iterations {iterations} mismatches {mismatches}{_not_replayed(lacked)}")
+    if unusable or not replayed:
+        return 2
+    return 1 if mismatches else 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    raw = path.read_bytes()
+    trace = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+    if not isinstance(trace, dict):
+        raise TypeError(f"a decision trace is a JSON object but this is a {type(trace).__name__}")
+    return trace
+
+
+def _not_replayed(lacked: Counter[str]) -> str:
+    if not lacked:
+        return ""
+    return f" not replayable {lacked.total()} ({'; '.join(f'{what}: {n}' for what, n in sorted(lacked.items()))})"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmsim.core.kvcache import KVCache
 from llmsim.core.request import Request
@@ -104,6 +106,64 @@ def test_the_horizon_leaves_the_iteration_in_flight_and_no_more(macro, arrival):
         horizon_ns=18 * MS,
     )
     assert cluster.replicas[0].recorder.table()["end_ns"].tolist() == [5 * MS, 10 * MS, 15 * MS, 20 * MS]
+
+
+@pytest.mark.parametrize("macro", [False, True])
+def test_who_is_done_but_in_flight_gives_its_blocks_before_anybody_loses_work(macro):
+    rows = [(0, 16, 9), (0, 20, 1), (0, 16, 1)]  # 1 ends in iteration 0; 0 needs a second block in 1, and none is free
+    requests, seen = serve(rows, macro=macro, blocks=3)
+    at_once, _ = serve(rows, ahead=False, macro=macro, blocks=3)
+    assert [r.preemptions for r in requests] == [0, 1, 0]
+    assert [r.preemptions for r in at_once] == [0, 0, 0]
+    assert (seen.batches[1].decodes, seen.batches[1].preempted) == ([0], [1])
+    assert not seen.batches[1].prefills  # nobody enters in a step that preempted
+    assert requests[1].finish_ns == at_once[1].finish_ns == MS
+    assert requests[0].finish_ns == at_once[0].finish_ns
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10**6),
+    lengths=st.tuples(st.sampled_from([20, 100, 300]), st.sampled_from([3, 10, 60])),
+    spare=st.integers(0, 11),
+    places=st.sampled_from([2, 6, 64]),
+    budget=st.sampled_from([8, 64, 2048]),
+    threshold=st.sampled_from([0, 0, 20]),
+    reserve=st.booleans(),
+    max_concurrency=st.sampled_from([None, None, 3, 9]),
+)
+def test_brief_requests_on_few_blocks_are_answered_once_and_nothing_leaks(
+    seed, lengths, spare, places, budget, threshold, reserve, max_concurrency
+):
+    """Where requests in flight are preempted all the time: macro-steps are single steps, and every block comes back."""
+    rng = np.random.default_rng(seed)
+    arrivals = (np.cumsum(rng.exponential(1 / rng.choice([3, 30, 300]), 50)) * 1e9).astype(np.int64)
+    prompts, outputs = (rng.integers(1, longest + 1, 50) for longest in lengths)
+    rows = list(zip(arrivals.tolist(), prompts.tolist(), outputs.tolist(), strict=True))
+    runs = []
+    for macro in (False, True):
+        requests = requests_of(rows)
+        cluster = build.serve(
+            requests,
+            lambda: VllmV1(
+                max_num_batched_tokens=max(budget, places),
+                max_num_seqs=places,
+                long_prefill_token_threshold=threshold,
+                reserve_full_isl=reserve,
+            ),
+            num_blocks=2 - (-int((prompts + outputs).max()) // 16) + spare,
+            macro=macro,
+            async_scheduling=True,
+            max_concurrency=max_concurrency,
+        )
+        replica = cluster.replicas[0]
+        assert replica.kv.free_blocks == replica.kv.num_blocks
+        assert (replica.outstanding, replica.generated, replica.prefill_left) == (0, 0, 0)
+        assert [r.generated for r in requests] == [r.output_tokens for r in requests]
+        runs.append((build.outcome(requests), replica.recorder.table()))
+    assert runs[0][0] == runs[1][0]
+    for name, column in runs[0][1].items():
+        np.testing.assert_array_equal(column, runs[1][1][name], err_msg=name)
 
 
 def test_the_policy_passes_conformance_on_such_an_engine():

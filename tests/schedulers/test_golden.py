@@ -27,6 +27,55 @@ def test_every_decision_trace_is_matched(shared, capsys):
     assert all(" mismatches 0" in line for line in lines)
 
 
+def test_every_trace_of_vllm_v1_that_needs_no_more_than_there_is_is_matched(shared, capsys):
+    paths = sorted((shared / "golden").glob("vllm_v1*/*.json.gz"))
+    if not paths:
+        pytest.skip("no decision traces of vLLM v1 in the shared folder")
+    assert golden.main([str(path) for path in paths]) == 0
+    *lines, total = capsys.readouterr().out.splitlines()
+    lacking = ("prefix", "priority", "nochunks")
+    for path, line in zip(paths, lines, strict=True):
+        name = path.name.removeprefix("vllm_v1-").removeprefix("async-")
+        newer = name.startswith("threshold") and path.parent.name == "vllm_v1-0.33.0"
+        assert ("not replayable: needs" in line) == (name.startswith(lacking) or newer), line
+        assert "not replayable" in line or " mismatches 0" in line, line
+    assert f" not replayable {sum('not replayable' in line for line in lines)} (" in total
+
+
+def test_a_trace_that_needs_more_is_counted_and_is_no_match(tmp_path, capsys):
+    trace = tiny_trace() | {"pipeline": {"stages": 2}}
+    code, out = run(trace, tmp_path, capsys)
+    assert code == 2  # nothing was compared
+    assert out == (
+        "trace.json.gz: not replayable: needs pipeline stages\n"
+        "total: files 1 iterations 0 mismatches 0 not replayable 1 (pipeline stages: 1)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t["semantics"].update(overlap=True), "semantics may hold"),
+        (lambda t: t["params"].update(colour="red"), "colour"),
+    ],
+)
+def test_what_is_not_known_is_an_error_and_not_left_out(change, said, tmp_path, capsys):
+    trace = tiny_trace()
+    change(trace)
+    code, out = run(trace, tmp_path, capsys)
+    assert code == 2
+    assert said in out
+
+
+def test_help_says_what_the_files_are_and_what_the_exit_code_means(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        golden.main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert "decision trace" in said
+    assert "Exit code" in said
+
+
 def tiny_trace() -> dict:
     """One prompt of 20 tokens in chunks of 16, then two decodes, as Sarathi runs it."""
     times = [0.5, 0.51, 0.52, 0.53, 0.54]

@@ -58,7 +58,7 @@ class Stream:
             for at in range(0, len(requests), LOOK_EVERY):
                 yield from requests[at : at + LOOK_EVERY]
                 if self._due():
-                    self._file(self._cluster.in_flight.values())
+                    self._file_settled()
             first_id += len(block)
 
     def _due(self) -> bool:
@@ -73,15 +73,22 @@ class Stream:
 
     def end(self) -> None:
         """The run is over: file what is left, requests that were cut off as unfinished."""
-        self._done += self._cluster.in_flight.values()
-        self._file(())
+        self._file(self._done + list(self._cluster.in_flight.values()), ())
         self._tally.end(self._tally.run_end_ns(self._horizon_ns))
         for iterations in self._late:
             self._tally.add_iterations(iterations)
 
-    def _file(self, in_flight: Iterable[Request]) -> None:
-        window = self._windows.take(self._done, in_flight)
-        self._done = []
+    def _file_settled(self) -> None:
+        """File those to whom nothing more can happen: one that is done and departing may still be preempted, where a
+        client's answer has called for the next request in the middle of an iteration's end."""
+        departing = {request.id for replica in self._cluster.replicas for request in replica.scheduler.departing}
+        done, self._done = self._done, [request for request in self._done if request.id in departing]
+        if self._done:
+            done = [request for request in done if request.id not in departing]
+        self._file(done, [*self._cluster.in_flight.values(), *self._done])
+
+    def _file(self, done: list[Request], in_flight: Iterable[Request]) -> None:
+        window = self._windows.take(done, in_flight)
         self._tally.add_requests(window.requests, window.timeline)
         iterations = window.iterations
         self._filed += len(iterations)

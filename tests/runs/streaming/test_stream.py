@@ -27,7 +27,7 @@ def spec_of(scheduler="vllm_v1", requests=300, models=(None, None), **more):
     workload = {
         "num_requests": requests,
         "classes": [c | {"model": model} for c, model in zip(CLASSES, models, strict=True)],
-        "lengths": {"kind": "synthetic", "prompt": NORMAL, "output": OUTPUTS},
+        "lengths": more.pop("lengths", {"kind": "synthetic", "prompt": NORMAL, "output": OUTPUTS}),
         "arrivals": more.pop("arrivals", {"kind": "poisson", "rate": 8}),
         "on_long": "drop",
     }
@@ -38,6 +38,11 @@ def spec_of(scheduler="vllm_v1", requests=300, models=(None, None), **more):
 RUNS = {
     "vllm": spec_of(),
     "preemptions": spec_of("sarathi,chunk_size=512", engine={"num_blocks": 500}),
+    "preempted with the last token in flight": spec_of(
+        lengths={"kind": "synthetic", "prompt": NORMAL | {"high": 600}, "output": OUTPUTS | {"high": 12}},
+        arrivals={"kind": "closed_loop", "max_concurrency": 30},
+        engine={"num_blocks": 60, "async_scheduling": True},
+    ),
     "slai definitions": spec_of("slai", definitions="slai", engine={"first_token_at_prefill_end": False}),
     "rad": spec_of("rad", seed=3),
     "three replicas": spec_of(cluster={"replicas": 3, "router": "least_work"}, slo=["ttft:400", "tpot:40"]),
