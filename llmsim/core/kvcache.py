@@ -44,6 +44,8 @@ class KVCache:
     watermark: float = 0.01
     free_blocks: int = 0
     watermark_blocks: int = 0
+    in_flight: int = 0
+    """Outputs at the end of every decode that the engine has not seen when it forms a batch (1 if it forms ahead)."""
 
     def __post_init__(self) -> None:
         if self.num_blocks < 1:
@@ -90,8 +92,8 @@ class KVCache:
             )
         self.free_blocks -= blocks
 
-    def attach(self, decodes: DecodeSet) -> None:
-        """A run begins: `decodes` are those who will grow without asking."""
+    def attach(self, decodes: DecodeSet, *, unhashed_first: bool = False) -> None:
+        """A run begins: `decodes` are those who will grow without asking, `unhashed_first` is of a PrefixCache."""
 
     def match(self, request: Request) -> Hit:
         """What a request that waits would find here; nothing in a cache without prefix caching."""
@@ -103,8 +105,12 @@ class KVCache:
     def fill(self, request: Request, tokens: int) -> None:
         """The request's first `tokens` tokens are known, and computed by the batch that is being formed or before."""
 
-    def release(self, request: Request, in_flight: int = 0) -> None:
-        """Take back every block of the request, whose last `in_flight` outputs the engine has not seen yet."""
+    def may_find_more(self, request: Request) -> bool:
+        """Whether `match` may find more blocks while decodes go on and nothing else happens."""
+        return False
+
+    def release(self, request: Request) -> None:
+        """Take back every block of the request."""
         self.free_blocks += request.blocks
         request.blocks = 0
         assert self.free_blocks <= self.num_blocks, "more KV blocks came back than the cache has"
@@ -175,7 +181,7 @@ class PagedKVCache(KVCache):
         table.count = need
         self._taken += more
 
-    def release(self, request: Request, in_flight: int = 0) -> None:
+    def release(self, request: Request) -> None:
         """Take back every block of the request, ids too."""
         KVCache.release(self, request)
         table = self._tables.pop(request.id, None)

@@ -47,12 +47,10 @@ class PrefixCache(KVCache):
     """A KVCache whose blocks are found again by their content.
 
     Free blocks may still hold something. With `unhashed_first` (vLLM 0.33) those that hold nothing are reused before
-    all others, else in turn (0.19). `in_flight` outputs at the end of every sequence are not known yet to an
-    engine that forms batches ahead.
+    all others, else in turn (0.19).
     """
 
     unhashed_first: bool = False
-    in_flight: int = 0
     _queue: FreeQueue = field(init=False, repr=False)
     _root: Branch = field(init=False, repr=False)
     _holdings: dict[int, Holding] = field(default_factory=dict, init=False, repr=False)
@@ -65,29 +63,35 @@ class PrefixCache(KVCache):
         self._queue = FreeQueue(self.num_blocks)
         self._root = Branch(None, (0, ""), 0)
 
-    def attach(self, decodes: DecodeSet) -> None:
-        """The set whose members fill blocks without saying so."""
+    def attach(self, decodes: DecodeSet, *, unhashed_first: bool = False) -> None:
+        """The set whose members fill blocks without saying so, and which free blocks are reused first."""
         self._decodes = decodes
+        self.unhashed_first = unhashed_first
 
     def match(self, request: Request) -> Hit:
         """The blocks that a request which is to compute `prefill_tokens` finds, all but its last token at most."""
         self._settle()
         limit = (request.prefill_tokens - 1) // self.block_size
         hit = Hit()
-        branch, at = self._root, 0
-        for stream, tokens in _segments(request):
-            found = branch.branches.get((at, stream))
-            if found is None:
-                break
-            branch = found
-            at += tokens
-            stop = min(limit, at // self.block_size)
+        for branch, leaves in self._known_way(request):
+            stop = min(limit, leaves)
             if branch in self._growing:
                 self._grow(branch, self.in_flight)
             self._collect(branch, stop, hit)
             if hit.blocks < stop or stop == limit:
                 break
         return hit
+
+    def _known_way(self, request: Request) -> Iterator[tuple[Branch, int]]:
+        """The branches of its sequence as far as there are any, each with the block at which it is left."""
+        branch, at = self._root, 0
+        for stream, tokens in _segments(request):
+            found = branch.branches.get((at, stream))
+            if found is None:
+                return
+            branch = found
+            at += tokens
+            yield branch, at // self.block_size
 
     @staticmethod
     def _collect(branch: Branch, stop: int, hit: Hit) -> None:
@@ -128,15 +132,19 @@ class PrefixCache(KVCache):
             self._growing.setdefault(branch, []).append(holding)
 
     def fill(self, request: Request, tokens: int) -> None:
-        """The request's first `tokens` tokens are known and computed, or will be by the batch that is being formed."""
+        """The request's first `tokens` tokens are known, and computed by the batch that is being formed or before."""
         holding = self._holdings[request.id]
         blocks = tokens // self.block_size
         if holding.blocks < blocks:
             if self._growing:
                 for branch, _ in holding.way[holding.at :]:
                     if branch in self._growing:
-                        self._grow(branch, self.in_flight + 1)
+                        self._grow(branch, self.in_flight + 1, holding, blocks)
             self._fill(holding, blocks)
+
+    def may_find_more(self, request: Request) -> bool:
+        """Whether others emit what this request asks for."""
+        return bool(self._growing) and any(way[0] in self._growing for way in self._known_way(request))
 
     def _fill(self, holding: Holding, blocks: int) -> None:
         while holding.blocks < blocks:
@@ -157,16 +165,17 @@ class PrefixCache(KVCache):
                 return
         holding.extents += [(extent, extent.first) for extent in branch.add(first, stop)]
 
-    def _grow(self, branch: Branch, unknown: int, leaving: Request | None = None, its: int = 0) -> None:
+    def _grow(self, branch: Branch, unknown: int, one: Holding | None = None, its: int = 0) -> None:
         """Fill the blocks of those who emit here, in the order in which they did; all but the last `unknown` tokens
-        of each are known and computed, and `its` tokens of the one that is `leaving`."""
+        of each are known and computed, and `its` blocks of the `one` of whom more is known."""
         size, decodes = self.block_size, self._decodes
         assert decodes is not None
         growing = []
         for holding in self._growing[branch]:
             request = holding.request
-            if request is leaving:
-                growing.append((holding, its // size))
+            if holding is one:
+                if request.computed >= request.prefill_tokens:
+                    growing.append((holding, its))
             elif request in decodes:
                 growing.append((holding, (decodes.length(request) - unknown) // size))
         if len(growing) == 1:
@@ -180,22 +189,21 @@ class PrefixCache(KVCache):
         for _, _, holding, block in sorted(due, key=lambda one: one[:2]):
             self._fill(holding, block)
 
-    def release(self, request: Request, in_flight: int = 0) -> None:
+    def release(self, request: Request) -> None:
         """Take back every block of the request; what it has filled stays findable.
 
-        All but its last output are known and computed, but for `in_flight` more that the engine has not seen.
+        All but its last output are known and computed, or as much less as the engine has not seen; an engine that
+        has seen more says so before (`fill`).
         """
         self._settle()
+        decoding = request.computed >= request.prefill_tokens
+        self.fill(request, request.length - 1 - self.in_flight if decoding else request.computed)
         holding = self._holdings.pop(request.id)
         branch = holding.way[-1][0]
-        decoding = request.computed >= request.prefill_tokens
-        tokens = request.length - 1 - in_flight if decoding else request.computed
         if branch in self._growing:
-            self._grow(branch, self.in_flight + 1, request, tokens)
             self._growing[branch].remove(holding)
             if not self._growing[branch]:
                 del self._growing[branch]
-        self._fill(holding, tokens // self.block_size)
         unhashed = request.blocks - holding.blocks
         request.blocks = 0
         if unhashed and self.unhashed_first:

@@ -56,6 +56,7 @@ class Request:
         "preemptions",
         "prefill_end_ns",
         "prefill_tokens",
+        "priority",
         "prompt_completions",
         "prompt_tokens",
         "rank",
@@ -76,6 +77,7 @@ class Request:
         output_tokens: int,
         slo: SloClass = NO_SLO,
         content: Content | None = None,
+        priority: int = 0,
     ) -> None:
         if content is not None:
             content.check_length(prompt_tokens)
@@ -86,6 +88,8 @@ class Request:
         self.slo = slo
         self.content = content
         """What its tokens are; None: nobody else has the same."""
+        self.priority = priority
+        """Higher is more urgent, for policies that look at it."""
         self.prefill_tokens = prompt_tokens
         """Tokens whose KV must be computed before decoding: the prompt, plus outputs lost with a preemption."""
         self.computed = 0

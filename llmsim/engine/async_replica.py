@@ -31,6 +31,7 @@ class AsyncReplica(Replica):
         self._busy = False
         self._unseen = 0
         self._tell, self._depart = self._arrive, self._end
+        self.kv.in_flight = 1
 
     def _arrive(self, request: Request) -> None:
         if self._busy:
@@ -72,6 +73,7 @@ class AsyncReplica(Replica):
         """One iteration later: the places and blocks of those that ended are free."""
         scheduler = self.scheduler
         for request in scheduler.departing:
+            self.kv.fill(request, request.length - 1)
             scheduler.finished(request)
         scheduler.departing.clear()
 

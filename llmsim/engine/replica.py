@@ -118,6 +118,7 @@ class Replica:
             batch = schedule(now)
             if batch.preempted or batch.rejected:
                 self._settle_losses(batch)
+            self.prefill_left -= batch.cached_tokens
             if not batch.prefill_seqs and not batch.decode_tokens:
                 if self._try_again(batch):
                     continue

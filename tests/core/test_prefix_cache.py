@@ -118,11 +118,12 @@ class World:
         self.random = random
         unhashed_first = random.random() < 0.5
         blocks = random.randint(8, 40)
-        self.kv = PrefixCache(blocks, BLOCK, 0.0, unhashed_first=unhashed_first, in_flight=in_flight)
+        self.kv = PrefixCache(blocks, BLOCK, 0.0)
         self.pool = Pool(blocks, unhashed_first)
         self.lag = in_flight
         self.decodes = DecodeSet(BLOCK)
-        self.kv.attach(self.decodes)
+        self.kv.in_flight = in_flight
+        self.kv.attach(self.decodes, unhashed_first=unhashed_first)
         self.prefilling, self.waiting = [], []
         self.made = 0
 
@@ -201,14 +202,14 @@ class World:
         return True
 
     def leave(self, request, *, preempted):
-        in_flight = self.lag if preempted else 0
         if request in self.decodes:
             self.decodes.leave(request)
-            if not preempted:
+            if not preempted:  # its results are known when it ends
+                self.kv.fill(request, request.length - 1)
                 self.pool.fill(request.id, tokens_of(request, request.length - 1))
         else:
             self.prefilling.remove(request)
-        self.kv.release(request, in_flight)
+        self.kv.release(request)
         self.pool.release(request.id)
         request.computed, request.prefill_tokens = 0, request.length
         if preempted:
