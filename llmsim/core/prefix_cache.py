@@ -178,6 +178,8 @@ class PrefixCache(KVCache):
                     growing.append((holding, its))
             elif request in decodes:
                 growing.append((holding, (decodes.length(request) - unknown) // size))
+            elif request.computed >= request.prefill_tokens:  # it sits this batch out, or has emitted its last token
+                growing.append((holding, (request.length - 1 - self.in_flight) // size))
         if len(growing) == 1:
             self._fill(*growing[0])
             return
