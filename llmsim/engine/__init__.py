@@ -1,5 +1,6 @@
 """The loop, in the order of a request's life: cluster (arrivals and routing) · pools (who is in service) ·
-feasibility (what can never be served) · replica and async_replica (batch after batch) · recorder (the log).
+feasibility (what can never be served) · length_limit (what is longer than the model takes) · replica and async_replica
+(batch after batch) · recorder (the log).
 """
 
 from __future__ import annotations

@@ -43,8 +43,11 @@ def refuse_infeasible(prompts: Ints, outputs: Ints, theirs: Mask, replica: Repli
             )
         return
     limit = scheduler.longest_sequence
-    # Longer prompts than the model takes are refused when they arrive (Replica.submit).
-    infeasible = theirs & (prompts <= scheduler.max_model_len) & (prompts + outputs > limit)
+    room = scheduler.max_model_len - prompts
+    # What the model's limit does not admit is refused when it arrives (length_limit.py).
+    admitted = room >= (1 if scheduler.ends_at_limit else outputs)
+    outputs = np.minimum(outputs, room)
+    infeasible = theirs & admitted & (prompts + outputs > limit)
     if infeasible.any():
         at = int(np.argmax(infeasible))
         raise CapacityError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from simpy.events import Event
 
 from llmsim.core.clock import Clock, Tick
+from llmsim.engine.length_limit import LengthLimit
 from llmsim.errors import StalledError
 from llmsim.schedulers.base import Scheduler
 
@@ -59,6 +60,7 @@ class Replica:
         self.outstanding = 0  # requests submitted and neither finished nor rejected
         self.prefill_left = 0  # tokens they still have to compute before they decode, at the last commit
         self.generated = 0  # output tokens they have emitted, at the last commit
+        self.lengths = LengthLimit(scheduler)
         self.flight: tuple[Batch, Sequence[int]] | None = None  # the run of iterations under way, and their ends
         self.index, self.changed = 0, set[int]()  # `changed` holds `index` when these or the KV have changed
         self._answers_together = scheduler.answers_together
@@ -77,11 +79,9 @@ class Replica:
     def submit(self, request: Request) -> None:
         """A request arrives: it is visible to the next batch formed at this instant or later.
 
-        Longer prompts than the model takes are refused here, as servers do.
+        What does not fit the model's limit is refused or shortened here, as the engine does it.
         """
-        limit = self.scheduler.max_model_len
-        if request.prompt_tokens > limit:
-            request.rejected = f"prompt_tokens={request.prompt_tokens} is more than max_model_len={limit}"
+        if not self.lengths.admit(request):
             if self.on_finish is not None:
                 self.on_finish(request)
             return
@@ -193,7 +193,7 @@ class Replica:
             raise StalledError.livelock(self.scheduler, LIVELOCK, batch.preempted[-1].id, self.kv.num_blocks)
         if self.regenerate_output:
             for request in batch.preempted:
-                request.output_target = request.generated + request.output_tokens
+                request.output_target = self.lengths.target_anew(request)
 
     def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
         """Tokens, KV growth, finishes and log of the iterations that ran, the last to end at `last`."""

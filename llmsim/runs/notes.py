@@ -1,16 +1,21 @@
-"""Notes of a summary on what its reader may not think of: steps that never came, idle replicas, unchecked prices."""
+"""Notes of a summary on what its reader may not think of: steps that never came, idle replicas, unchecked prices,
+requests over the model's limit, and numbers of the engine that belong together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmsim.errors import did_you_mean
-from llmsim.units import SECOND, to_ns
+from llmsim.schedulers.base import Scheduler
+from llmsim.spec.cluster_spec import EngineSpec
+from llmsim.units import GIB, SECOND, to_ns
 
 if TYPE_CHECKING:
     from llmsim.core.request import SloClass
     from llmsim.costs.records import Calibration
+    from llmsim.engine.replica import Replica
+    from llmsim.runs.replica_groups import ReplicaGroup
     from llmsim.spec.cluster_spec import ClusterSpec
 
 
@@ -59,3 +64,75 @@ def unproven(calibrations: Sequence[Calibration]) -> list[str]:
         f"{', '.join(names)}: put together from times of single kernels, never held against a server; where two kinds "
         "of kernel measurements exist they differ by up to 15 % (docs/real-servers.md tells how to check yours)"
     ]
+
+
+def over_the_limit(replicas: Sequence[Replica]) -> list[str]:
+    """Lines on the requests that asked for more tokens than max_model_len: answers cut short, requests refused."""
+    each = [replica.lengths for replica in replicas]
+    capped, refused = sum(one.capped for one in each), sum(one.refused for one in each)
+    limits = {one.max_model_len for one in each if one.capped or one.refused}
+    limit = f"max_model_len ({' or '.join(f'{tokens:,}' for tokens in sorted(limits))} tokens)"
+    left_out = "--on-long drop leaves such requests out, --on-long clip scales them down"
+    lines = []
+    if capped:
+        lines.append(
+            f"{_counted(capped, 'answer')} ended at {limit} before all tokens that were asked for, as vLLM ends them; "
+            f"{left_out}"
+        )
+    if refused:
+        lines.append(f"{_counted(refused, 'request')} asked for more tokens than {limit} and got no answer; {left_out}")
+    return lines
+
+
+def engine_numbers(groups: Sequence[ReplicaGroup]) -> list[str]:
+    """Lines on numbers of the engine that were given where another of the same kind was not, each once."""
+    return list(dict.fromkeys(line for group in groups for line in _engine_numbers(group)))
+
+
+def _engine_numbers(group: ReplicaGroup) -> Iterator[str]:
+    engine, kv, name = group.engine, group.calibration.kv, group.calibration.name
+    tokens, measured = group.num_blocks * group.block_size, kv.num_blocks * kv.block_size
+    token_bytes = kv.block_bytes / kv.block_size
+    if group.block_size != kv.block_size and engine.num_blocks is None:
+        yield (
+            f"engine.block_size={group.block_size}: the {kv.num_blocks:,} KV blocks of {kv.block_size} tokens of "
+            f"{name} are {group.num_blocks:,} of {group.block_size}, for the memory stays what it is "
+            f"({tokens * token_bytes / GIB:.1f} GiB); give engine.num_blocks too to set it yourself"
+        )
+    if tokens > measured:
+        yield (
+            f"engine.num_blocks={group.num_blocks}: {group.num_blocks:,} KV blocks of {group.block_size} tokens take "
+            f"{tokens * token_bytes / GIB:.1f} GiB, but {name} has room for {measured * token_bytes / GIB:.1f} GiB"
+        )
+    longest, native = engine.max_model_len, group.calibration.limit.native_max_model_len
+    if longest is not None and longest > tokens:
+        yield (
+            f"engine.max_model_len={longest}: one such sequence does not fit {group.num_blocks:,} KV blocks of "
+            f"{group.block_size} tokens, so vLLM and Sarathi-Serve would not start; {tokens} fits"
+        )
+    if longest is not None and longest > native:
+        yield (
+            f"engine.max_model_len={longest} is past the {native:,} positions (max_position_embeddings) that "
+            f"{group.calibration.model} was made for: vLLM refuses that, and answers there would be of no use"
+        )
+
+
+def idle_watermarks(groups: Sequence[ReplicaGroup], replicas: Sequence[Replica]) -> list[str]:
+    """A line for each policy that keeps free what its own options say, if engine.watermark was changed for it."""
+    idle: dict[str, float] = {}
+    first = 0
+    for group in groups:
+        policy = replicas[first].scheduler
+        first += group.count
+        own = not policy.paged or type(policy).reserve_blocks is not Scheduler.reserve_blocks
+        if own and group.engine.watermark != EngineSpec().watermark:
+            idle[type(policy).__name__] = group.engine.watermark
+    return [
+        f"engine.watermark={watermark:g} changes nothing under {policy}, which does not look at it"
+        + ("; its own is --scheduler vllm_v1,watermark=..." if policy == "VllmV1" else "")
+        for policy, watermark in idle.items()
+    ]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -16,7 +16,7 @@ from llmsim.core.request import NEVER
 from llmsim.costs.calibration import load_calibration
 from llmsim.engine.pools import Pool, Pools
 from llmsim.engine.recorder import Recorder
-from llmsim.errors import ConfigError
+from llmsim.errors import CapacityError, ConfigError
 from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.metrics.service import GroupStays, Stay
 from llmsim.spec import registry
@@ -60,7 +60,7 @@ class ReplicaGroup:
 
     @classmethod
     def of(cls, replicas: int | GroupSpec, calibration: str, engine: EngineSpec, scheduler: Any) -> ReplicaGroup:
-        """Load the calibration; what group and engine leave open is the calibration's."""
+        """Load the calibration; what group and engine leave open is the calibration's, blocks by `kv_blocks`."""
         group = GroupSpec(replicas=replicas) if isinstance(replicas, int) else replicas
         loaded = _with_overhead(load_calibration(calibration), engine.host_overhead_s)
         model, gpus = model_and_gpus(loaded.model)
@@ -72,7 +72,7 @@ class ReplicaGroup:
             engine,
             scheduler,
             engine.block_size or loaded.kv.block_size,
-            engine.num_blocks or loaded.kv.num_blocks,
+            kv_blocks(loaded, engine),
             engine.max_model_len or loaded.max_model_len,
         )
 
@@ -115,6 +115,26 @@ class ReplicaGroup:
             engine = self.calibration.engine
             return policy.runs_ahead and engine is not None and engine.async_scheduling
         return asked
+
+
+def kv_blocks(calibration: Calibration, engine: EngineSpec) -> int:
+    """Blocks of the KV cache: as given, else as many of the engine's size as the calibration's memory holds.
+
+    A block size of one's own changes how the bytes are shared out, never how many there are. Raises CapacityError if
+    they are less than one block.
+    """
+    kv = calibration.kv
+    if engine.num_blocks is not None:
+        return engine.num_blocks
+    if engine.block_size is None:
+        return kv.num_blocks
+    blocks = kv.num_blocks * kv.block_size // engine.block_size
+    if not blocks:
+        raise CapacityError(
+            f"engine.block_size={engine.block_size} is more than the whole KV cache of {calibration.name}, "
+            f"{kv.num_blocks * kv.block_size} tokens; lower it, or give engine.num_blocks too"
+        )
+    return blocks
 
 
 def groups_of(spec: RunSpec, scheduler: Any = None) -> list[ReplicaGroup]:

@@ -16,7 +16,7 @@ from llmsim.metrics.json_values import json_value
 from llmsim.metrics.service import presence_of, service_report
 from llmsim.metrics.summary import PERCENTILES, summary_of
 from llmsim.runs.labels import policies_label
-from llmsim.runs.notes import idle_models, late_steps, unproven
+from llmsim.runs.notes import engine_numbers, idle_models, idle_watermarks, late_steps, over_the_limit, unproven
 from llmsim.runs.replica_groups import (
     Machine,
     groups_of,
@@ -144,7 +144,12 @@ class RunSetup:
             "dropped_from_trace": dict(workload.dropped),
             "clipped": int(workload.description.get("clipped", 0)),
         }
+        if capped := sum(replica.lengths.capped for replica in cluster.replicas):
+            summary["requests"]["capped"] = capped
         notes = [
+            *over_the_limit(cluster.replicas),
+            *engine_numbers(self.groups),
+            *idle_watermarks(self.groups, cluster.replicas),
             *idle_models(members_of(self.groups), workload.slo_classes),
             *unproven(self.calibrations),
         ]

@@ -67,11 +67,14 @@ class Scheduler(ABC):
     """True for policies without streaming: whoever is done is answered when nobody is left in the batch."""
     unhashed_first: bool = False
     """True for policies whose prefix cache reuses free blocks that hold nothing before all others."""
+    ends_at_limit: bool = True
+    """Whether the policy's engine ends an answer when its sequence has max_model_len tokens, as vLLM does; one that
+    does not refuses a request that asks for more."""
     runs_ahead: bool = False
     """True for policies whose engine forms a batch while the one before it runs (`engine.async_scheduling`)."""
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
-        """Start a run on this cache. `max_model_len` is the longest prompt the model takes, in tokens."""
+        """Start a run on this cache. `max_model_len` is the longest sequence, prompt and outputs, in tokens."""
         self.kv = kv
         self.max_model_len = max_model_len
         self.waiting = deque()

@@ -30,6 +30,8 @@ class HoldN(Scheduler):
     token_budget: int = 512
     hold_n: int = 0
 
+    ends_at_limit = False
+
     def __post_init__(self) -> None:
         at_least(0, hold_n=self.hold_n)
         if self.token_budget <= self.hold_n:

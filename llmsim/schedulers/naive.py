@@ -34,6 +34,7 @@ class Naive(Scheduler):
     batch_size: int = 4
     timeout_s: float = 0.5
     answers_together = True
+    ends_at_limit = False
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size)

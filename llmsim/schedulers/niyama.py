@@ -72,6 +72,8 @@ class Niyama(Scheduler):
     stale_heap: bool = False
     unchecked_memory: bool = False
 
+    ends_at_limit = False
+
     def __post_init__(self) -> None:
         at_least(1, chunk_size=self.chunk_size)
         if self.mode not in MODES:

@@ -21,6 +21,7 @@ class Orca(Scheduler):
 
     max_num_seqs: int = 8
     paged = False
+    ends_at_limit = False
 
     def __post_init__(self) -> None:
         at_least(1, max_num_seqs=self.max_num_seqs)

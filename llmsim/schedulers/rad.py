@@ -33,6 +33,8 @@ class Rad(Scheduler):
     chunk: int | None = None
     prefills_per_cycle: int | None = None
 
+    ends_at_limit = False
+
     def __post_init__(self) -> None:
         given = {"chunk": self.chunk, "prefills_per_cycle": self.prefills_per_cycle}
         at_least(1, tile=self.tile, **{name: value for name, value in given.items() if value is not None})

@@ -53,6 +53,8 @@ class Sarathi(ContinuousBatching):
     _chunks: list[int] = field(default_factory=list, init=False, repr=False)
     _stage_tokens: int = field(default=0, init=False, repr=False)
 
+    ends_at_limit = False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.order not in ("fcfs", "spf"):

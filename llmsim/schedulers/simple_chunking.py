@@ -26,6 +26,8 @@ class SimpleChunking(ContinuousBatching):
 
     empty_turn_passes: bool = True
 
+    ends_at_limit = False
+
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start with the prefill turn."""
         super().bind(kv, max_model_len)

@@ -49,6 +49,8 @@ class Slai(Scheduler):
     order: str = "spf"
     user_priority: bool = False
 
+    ends_at_limit = False
+
     def __post_init__(self) -> None:
         at_least(
             1,

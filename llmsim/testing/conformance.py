@@ -39,6 +39,7 @@ TRUSTED = (
     "llmsim.core.decodes",
     "llmsim.core.request",
     "llmsim.engine.cluster",
+    "llmsim.engine.length_limit",
     "llmsim.engine.replica",
     __name__,
 )

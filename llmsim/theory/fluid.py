@@ -152,7 +152,9 @@ class Node:
     def kv_tokens(self) -> float:
         """Lengths that the decodes of an iteration sum to at most."""
         kv = self.calibration.kv
-        return float((self.num_blocks or kv.num_blocks) * (self.block_size or kv.block_size))
+        if self.num_blocks is None:  # the calibration's memory, whatever the size of its blocks
+            return float(kv.num_blocks * kv.block_size)
+        return float(self.num_blocks * (self.block_size or kv.block_size))
 
     def pieces(self) -> list[Piece]:
         """Its batch times, as far as its token budget goes."""

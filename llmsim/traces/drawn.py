@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsim.errors import TraceError
-from llmsim.traces.limits import clip_lengths
+from llmsim.traces.limits import clip_lengths, over_limit
 
 Ints = NDArray[np.int64]
 Draw = Callable[[int], tuple[Ints, Ints]]
@@ -34,8 +34,11 @@ class DrawnLengths:
         self._taken = 0
         self._long = 0
         self._first_long: tuple[int, int] | None = None
-        self._waiting = np.zeros((3, 0), dtype=np.int64)
-        """Pairs within the limit that nobody has taken: prompt, output, place in the endless file; shape (3, pairs)."""
+        self._waiting = np.zeros((4, 0), dtype=np.int64)
+        """Pairs within the limit that nobody has taken: prompt, output, place in the endless file, and how many draws
+        before had a prompt over the limit; shape (4, pairs)."""
+        self._long_prompts = 0
+        self._long_drawn = 0
         self._drawn = 0
         self._within = 0
         self._round = self._left = count
@@ -72,7 +75,8 @@ class DrawnLengths:
     @property
     def dropped(self) -> dict[str, int]:
         """Refused draws, as a workload counts what it leaves out."""
-        return {"prompt_too_long": self.refused} if self.refused else {}
+        by_reason = {"prompt_too_long": self._long_prompts, "total_too_long": self.refused - self._long_prompts}
+        return {reason: count for reason, count in by_reason.items() if count}
 
     def _note_long(self, prompt: Ints, limit: int) -> None:
         """Count prompts over the limit and keep the first."""
@@ -86,10 +90,11 @@ class DrawnLengths:
         """The next n pairs within the limit."""
         while self._waiting.shape[1] < n:
             self._more()
-        prompt, output, place = self._waiting[:, :n]
+        prompt, output, place, long_prompts = self._waiting[:, :n]
         self._waiting = self._waiting[:, n:]
         if n:
             self.refused = int(place[-1]) + 1 - (self._taken + n)
+            self._long_prompts = int(long_prompts[-1])
         return prompt, output
 
     def _more(self) -> None:
@@ -100,18 +105,22 @@ class DrawnLengths:
             self._round_within, self._shortest = 0, None
         n = min(self._left, self._block)
         prompt, output = self._draw(n)
-        kept = np.flatnonzero(prompt <= self._limit)
-        pairs = np.stack((prompt[kept], output[kept], kept + self._drawn))
+        over = over_limit(prompt, output, self._limit)
+        kept = np.flatnonzero(~(over["prompt_too_long"] | over["total_too_long"]))
+        long_before = np.cumsum(over["prompt_too_long"]) + self._long_drawn
+        pairs = np.stack((prompt[kept], output[kept], kept + self._drawn, long_before[kept]))
+        self._long_drawn = int(long_before[-1])
         self._waiting = np.concatenate((self._waiting, pairs), axis=1)
         self._within += len(kept)
         self._round_within += len(kept)
-        self._shortest = int(prompt.min()) if self._shortest is None else min(self._shortest, int(prompt.min()))
+        shortest = int((prompt + output).min())
+        self._shortest = shortest if self._shortest is None else min(self._shortest, shortest)
         self._left -= n
         self._drawn += n
         first = self._drawn <= self._count
         if not self._left and not self._round_within and not first:
             raise TraceError(
-                f"drawn workload: of {self._round} draws no prompt_tokens is within the model's limit "
-                f"of {self._limit} tokens (shortest {self._shortest}); raise the limit or use on_long='clip' "
+                f"drawn workload: of {self._round} draws none is within the model's limit of {self._limit} tokens "
+                f"(the shortest has {self._shortest}, prompt and output); raise the limit or use on_long='clip' "
                 "(--on-long clip)"
             )

@@ -12,7 +12,8 @@ from llmsim.errors import ConfigError
 ON_BAD = ("error", "drop")
 """What may happen to rows that cannot be used."""
 ON_LONG = ("error", "drop", "clip")
-"""What may happen to prompts over the model's limit."""
+"""What may happen to requests over the model's limit: 'error' stops at prompts alone, and leaves it to the engine what
+becomes of the others; 'drop' and 'clip' look at prompt and output together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,14 @@ class Clipped:
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
     changed: NDArray[np.bool_]
+
+
+def over_limit(
+    prompt: NDArray[np.int64], output: NDArray[np.int64], limit: int | NDArray[np.int64]
+) -> dict[str, NDArray[np.bool_]]:
+    """Which requests are over the limit: `prompt_too_long`, or `total_too_long` where the prompt alone is not."""
+    long_prompt = prompt > limit
+    return {"prompt_too_long": long_prompt, "total_too_long": ~long_prompt & (prompt + output > limit)}
 
 
 def check_limit(limit: int | None, on_long: str) -> None:

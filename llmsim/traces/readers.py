@@ -17,7 +17,7 @@ import pandas as pd
 from llmsim.errors import ConfigError, TraceError
 from llmsim.traces import files, parsing
 from llmsim.traces.formats import TIME_UNITS, Layout, layout_of
-from llmsim.traces.limits import ON_BAD, check_limit, clip_lengths
+from llmsim.traces.limits import ON_BAD, check_limit, clip_lengths, over_limit
 from llmsim.traces.parsing import Fault, Ints, Mask
 from llmsim.traces.rawtable import RawTable, parse_file
 from llmsim.traces.rows import Ledger, Rows
@@ -68,8 +68,8 @@ def read_trace(
     columns of the file, e.g. {'arrival_s': 'ts', 'prompt_tokens': 'in', 'output_tokens': 'out'}. `time_unit`
     (s, ms, us, ns, datetime) overrides the format's. Date-times and Unix times are shifted so that the first
     kept row arrives at 0; times since a start are kept as they are. `max_prompt_tokens` is the model's limit;
-    `on_long` says what happens to longer prompts: 'error', 'drop', or 'clip' (see `limits.clip_lengths`:
-    prompt plus output then fit the limit). TraceError for anything in the file that cannot be used,
+    `on_long` says what happens beyond it: 'error' (longer prompts), or, where prompt plus output are more, 'drop' or
+    'clip' (see `limits.clip_lengths`). TraceError for anything in the file that cannot be used,
     ConfigError for arguments that are not allowed.
     """
     options = ReadOptions(format, columns, on_bad, max_prompt_tokens, time_unit, on_long)
@@ -196,14 +196,12 @@ class TableReader:
             clipped = clip_lengths(prompt, output, limit)
             self.clipped += int((clipped.changed & rows.keep).sum())
             return table.assign(prompt_tokens=clipped.prompt_tokens, output_tokens=clipped.output_tokens)
-        fault = Fault(
-            "prompt_too_long",
-            prompt > limit,
-            column,
-            f"is longer than the model's limit of {limit} tokens",
-            "raise the limit, scale such requests down with on_long='clip' (--on-long clip)",
-        )
-        rows.settle([fault], drop=on_long == "drop")
+        over = over_limit(prompt, output, limit)
+        complaint = f"is longer than the model's limit of {limit} tokens"
+        remedy = "raise the limit, scale such requests down with on_long='clip' (--on-long clip)"
+        reasons = over if on_long == "drop" else ("prompt_too_long",)
+        faults = [Fault(reason, over[reason], column, complaint, remedy) for reason in reasons]
+        rows.settle(faults, drop=on_long == "drop")
         return table
 
     def _begun_at_zero(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from llmsim.core.request import SloClass
 from llmsim.errors import ConfigError, TraceError, did_you_mean
-from llmsim.traces.limits import clip_lengths
+from llmsim.traces.limits import clip_lengths, over_limit
 from llmsim.traces.selection import Selection
 
 Ints = NDArray[np.int64]
 
 Limits = int | Mapping[str, int] | None
-"""Tokens that a prompt may have: the same for all (None: no limit), or by the name of each model that is served."""
+"""Tokens that a request may have (`limits.ON_LONG`): the same for all (None: no limit), or by each model's name."""
 
 
 def shared_limit(limits: Limits, on_long: str) -> int | None:
@@ -71,7 +71,9 @@ def hold_to_own_limit(
         drawn.prompt, drawn.output = clipped.prompt_tokens, clipped.output_tokens
         drawn.clipped += int(clipped.changed.sum())
         return None
-    stays: NDArray[np.bool_] = drawn.prompt <= limit
+    over = over_limit(drawn.prompt, drawn.output, limit)
+    reasons = list(over) if on_long == "drop" else ["prompt_too_long"]
+    stays: NDArray[np.bool_] = ~np.any([over[reason] for reason in reasons], axis=0)
     if stays.all():
         return None
     if on_long == "error":
@@ -84,5 +86,7 @@ def hold_to_own_limit(
         )
     if not stays.any():
         raise TraceError("no request is within the limit of its model; raise the limit or use on_long='clip'")
-    drawn.dropped["prompt_too_long"] = drawn.dropped.get("prompt_too_long", 0) + int((~stays).sum())
+    for reason in reasons:
+        if over[reason].any():
+            drawn.dropped[reason] = drawn.dropped.get(reason, 0) + int(over[reason].sum())
     return stays

@@ -120,13 +120,13 @@ def _check(spec: RunSpec, measured: MeasuredRun) -> None:
             "of a measured run does not have; use vllm"
         )
     longest = min(group.max_model_len for group in groups_of(spec))
-    prompt = ints(measured.requests, "prompt_tokens")
-    too_long = prompt > longest
+    too_long = ints(measured.requests, "prompt_tokens") + ints(measured.requests, "output_tokens") > longest
     if too_long.any():
         row = measured.requests.iloc[int(np.argmax(too_long))]
         raise ConfigError(
             f"{measured.file.source}: row {row['line']}: request {row['request_id']} has a prompt of "
-            f"{row['prompt_tokens']} tokens but the simulated model takes {longest} ({int(too_long.sum())} such "
+            f"{row['prompt_tokens']} tokens and an answer of {row['output_tokens']}, but the simulated model takes "
+            f"{longest} together ({int(too_long.sum())} such "
             "requests); raise it with --set engine.max_model_len=..., as the measured server took them"
         )
 

@@ -158,10 +158,12 @@ def test_each_model_has_its_own_limit_on_lengths():
     with pytest.raises(TraceError, match=f"longer than the limit of 600 tokens of its model {HARD}"):
         run(MODELS, cluster__groups=groups)
     dropped = run(MODELS, cluster__groups=groups, workload__on_long="drop")
-    longest = dropped.requests.groupby("model")["prompt_tokens"].max()
+    total = dropped.requests["prompt_tokens"] + dropped.requests["output_tokens"]
+    longest = total.groupby(dropped.requests["model"]).max()
     assert longest[HARD] <= 600 < longest[CHAT]
-    lost = dropped.summary["requests"]["dropped_from_trace"]["prompt_too_long"]
-    assert len(dropped.requests) == 200 - lost
+    lost = dropped.summary["requests"]["dropped_from_trace"]
+    assert set(lost) == {"prompt_too_long", "total_too_long"}
+    assert len(dropped.requests) == 200 - sum(lost.values())
     everything = run(MODELS)
     kept = everything.requests[(everything.requests["model"] == CHAT)]["arrival_ns"]
     assert set(kept) <= set(dropped.requests["arrival_ns"]), "only what is too long for its own model is left out"

@@ -72,8 +72,8 @@ def test_limits_by_model_hold_each_request_to_its_own(write: Write) -> None:
     with pytest.raises(TraceError, match=r"row 5, column 'prompt_tokens': '40' is longer than the model's limit of 30"):
         build_workload(WorkloadSpec(trace=path, on_long="error"), 0, limits)
     dropped = build_workload(WorkloadSpec(trace=path, on_long="drop"), 0, limits)
-    assert dropped.prompt_tokens.tolist() == [10, 20, 30]
-    assert dropped.dropped == {"prompt_too_long": 1}
+    assert dropped.prompt_tokens.tolist() == [10, 20]
+    assert dropped.dropped == {"prompt_too_long": 1, "total_too_long": 1}
     clipped = build_workload(WorkloadSpec(trace=path, on_long="clip"), 0, limits)
     both = clipped.prompt_tokens + clipped.output_tokens
     assert (both <= np.array([limits[model] for model in models(clipped)])).all()

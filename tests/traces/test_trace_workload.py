@@ -204,28 +204,32 @@ def test_classes_of_the_trace_are_kept_unless_replaced(write: Write) -> None:
     assert replaced.slo_classes == tuple(c.slo() for c in MIX)
 
 
-def test_long_prompts_follow_on_long(trace: str, twin: str) -> None:
+def test_long_requests_follow_on_long(trace: str, twin: str, write: Write) -> None:
     with pytest.raises(
         TraceError, match="row 42, column 'prompt_tokens': '41' is longer than the model's limit of 40"
     ):
         build_workload(WorkloadSpec(trace=trace), 1, max_model_len=40)
-    dropped = build_workload(WorkloadSpec(trace=trace, on_long="drop"), 1, max_model_len=40)
-    assert dropped.dropped == {"prompt_too_long": 10}
-    assert len(dropped) == 40
+    few = str(write("arrival_s,prompt_tokens,output_tokens\n0,30,10\n1,30,11\n2,40,1\n3,41,1\n", name="few.csv"))
+    dropped = build_workload(WorkloadSpec(trace=few, on_long="drop"), 1, max_model_len=40)
+    assert dropped.dropped == {"prompt_too_long": 1, "total_too_long": 2}
+    assert dropped.prompt_tokens.tolist() == [30]
+    # Otherwise only prompts stop the reading: an answer that is too long is the engine's business.
+    assert len(build_workload(WorkloadSpec(trace=few), 1, max_model_len=41)) == 4
     clipped = build_workload(WorkloadSpec(trace=trace, on_long="clip"), 1, max_model_len=100)
     assert clipped.description["clipped"] == 50
     with pytest.raises(TraceError, match=r"drawn workload: request \d+, prompt_tokens: \d+ is longer"):
         build_workload(WorkloadSpec(trace=twin), 1, max_model_len=100)
     redrawn = build_workload(WorkloadSpec(trace=twin, on_long="drop"), 1, max_model_len=100)
     assert len(redrawn) == 400
-    assert redrawn.prompt_tokens.max() <= 100
-    assert 1200 < redrawn.dropped["prompt_too_long"] < 2200  # four of five draws are too long
+    assert (redrawn.prompt_tokens + redrawn.output_tokens).max() <= 100
+    assert 1600 < redrawn.dropped["prompt_too_long"] < 2800  # four of five draws
+    assert 60 < redrawn.dropped["total_too_long"] < 250  # one of twenty
     shrunk = build_workload(WorkloadSpec(trace=twin, on_long="clip"), 1, max_model_len=100)
     assert (shrunk.prompt_tokens + shrunk.output_tokens <= 100).all()
     hopeless = LengthsSpec(
         kind="synthetic", prompt=DistributionSpec(value=500), output=DistributionSpec(value=1)
     )
-    with pytest.raises(TraceError, match="no prompt_tokens is within the model's limit of 100 tokens"):
+    with pytest.raises(TraceError, match="none is within the model's limit of 100 tokens"):
         build_workload(
             WorkloadSpec(lengths=hopeless, arrivals=POISSON, num_requests=5, on_long="drop"),
             1,

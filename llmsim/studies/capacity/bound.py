@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from llmsim.runs.replica_groups import groups_of, limits_of
 from llmsim.theory.fluid import Node, fluid_capacity_of
 from llmsim.traces.workload import build_workload
@@ -18,11 +20,14 @@ def fluid_bound_rps(spec: RunSpec) -> float:
     The lengths are those of the spec's workload and seed.
     """
     groups = groups_of(spec)
-    drawn = build_workload(spec.workload, spec.seed, limits_of(groups))
+    limits = limits_of(groups)
+    drawn = build_workload(spec.workload, spec.seed, limits)
+    # An engine may end an answer at its limit (vLLM): the bound counts no token that a replica may not emit.
+    outputs = np.minimum(drawn.output_tokens, np.maximum(min(limits.values()) - drawn.prompt_tokens, 1))
     nodes = [
         Node(group.calibration, group.count, num_blocks=group.num_blocks, block_size=group.block_size)
         for group in groups
     ]
     # An engine that decodes the first token apart has one decode more: the bound counts the fewer ones.
     skipped = any(group.engine.first_token_at_prefill_end for group in groups)
-    return fluid_capacity_of(nodes, drawn.prompt_tokens, drawn.output_tokens, first_token_at_prefill_end=skipped).rps
+    return fluid_capacity_of(nodes, drawn.prompt_tokens, outputs, first_token_at_prefill_end=skipped).rps
