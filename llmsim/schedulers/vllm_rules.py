@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from llmsim.core.request import Request
+from llmsim.errors import ConfigError
 
 
 class Version(NamedTuple):
@@ -29,6 +31,13 @@ VERSIONS = {
 }
 """Read in the sources of 0.15.0, 0.19.0, 0.24.0 and 0.33.0."""
 POLICIES = ("fcfs", "priority")
+
+
+def one_of(known: Iterable[str], **options: str) -> None:
+    """Raise ConfigError for an option that is not among the known ones."""
+    for name, value in options.items():
+        if value not in known:
+            raise ConfigError(f"{name} must be one of {', '.join(known)} but got {value!r}")
 
 
 def admission_rank(request: Request) -> int:

@@ -13,7 +13,7 @@ from llmsim.core.batch import Batch
 from llmsim.core.request import NEVER, Request
 from llmsim.errors import ConfigError
 from llmsim.schedulers.base import Scheduler, at_least
-from llmsim.schedulers.vllm_rules import POLICIES, VERSIONS, ByUrgency, admission_rank, urgency
+from llmsim.schedulers.vllm_rules import POLICIES, VERSIONS, ByUrgency, admission_rank, one_of, urgency
 
 if TYPE_CHECKING:
     from llmsim.core.kvcache import KVCache
@@ -52,9 +52,8 @@ class VllmV1(Scheduler):
         if not 0 <= self.watermark < 1:
             raise ConfigError(f"watermark is a share and must be in [0, 1) but got {self.watermark}")
         self.version = str(self.version)  # YAML reads 0.33 as a number
-        for name, value, known in (("policy", self.policy, POLICIES), ("version", self.version, VERSIONS)):
-            if value not in known:
-                raise ConfigError(f"{name} must be one of {', '.join(known)} but got {value!r}")
+        one_of(POLICIES, policy=self.policy)
+        one_of(VERSIONS, version=self.version)
         self._rules = VERSIONS[self.version]
         self._by_priority = self.policy == "priority"
         self.unhashed_first = self._rules.unhashed_first
@@ -94,23 +93,20 @@ class VllmV1(Scheduler):
     def schedule(self, now: int) -> Batch:
         """Running requests in admission order, then, if nobody was preempted, waiting ones."""
         batch = Batch(now)
-        self._threshold = self.long_prefill_token_threshold
-        if self._threshold and self._rules.threshold_spares_single and self._requests() == 1:
-            self._threshold = 0
         rested = self._held_back  # decodes that the last step's budget did not reach: all their tokens are known
         if rested:
             self._held_back = []
             for request in rested:
                 self.decodes.join(request)
                 self.kv.fill(request, request.length - 1)
+        self._threshold = self.long_prefill_token_threshold
+        if self._threshold and self._rules.threshold_spares_single and self.resident + self.queued == 1:
+            self._threshold = 0
         if self.decodes.size or self.prefilling:
             self._continue_running(batch, rested)
         if self.waiting and not batch.preempted:
             self._admit(batch)
         return batch
-
-    def _requests(self) -> int:
-        return self.resident + len(self._held_back) + len(self.waiting)
 
     def _continue_running(self, batch: Batch, rested: list[Request]) -> None:
         decodes, kv = self.decodes, self.kv
