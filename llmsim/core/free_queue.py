@@ -25,6 +25,8 @@ class FreeQueue:
 
     def append_unhashed(self, blocks: int) -> None:
         """Blocks that hold nothing to be found again, to be reused last."""
+        if not blocks:
+            return
         tail = self._end.before
         if tail.branch is not None or tail is self._end:
             tail = Extent(None, 0, 0)
@@ -34,6 +36,8 @@ class FreeQueue:
 
     def prepend_unhashed(self, blocks: int) -> None:
         """Blocks that hold nothing to be found again, to be reused first."""
+        if not blocks:
+            return
         head = self._end.after
         if head.branch is not None or head is self._end:
             head = Extent(None, 0, 0)

@@ -15,31 +15,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from llmsim.core.free_queue import FreeQueue
-from llmsim.core.kvcache import Hit, KVCache
-from llmsim.core.prefix_tree import Branch, Extent
+from llmsim.core.holding import ENDLESS, Holding, segments
+from llmsim.core.kvcache import NO_HIT, Hit, KVCache
+from llmsim.core.prefix_tree import Branch
+from llmsim.core.request import NEVER
 
 if TYPE_CHECKING:
-    from llmsim.core.content import Stream
     from llmsim.core.decodes import DecodeSet
     from llmsim.core.request import Request
-
-ENDLESS = 1 << 60
-"""Tokens of the last stream of a sequence: its outputs."""
-
-
-@dataclass(slots=True)
-class Holding:
-    """What one request holds: its way through the tree, and its findable blocks along it."""
-
-    request: Request
-    way: list[tuple[Branch, int]]
-    """The branches of its sequence, each with the block at which the sequence leaves it."""
-    at: int = 0
-    """The branch in which its next block will stand."""
-    blocks: int = 0
-    """Blocks that are findable."""
-    extents: list[tuple[Extent, int]] = field(default_factory=list)
-    """In order; each with the first block that this request holds of it, whatever has been cut off below since."""
 
 
 @dataclass(slots=True)
@@ -70,13 +53,15 @@ class PrefixCache(KVCache):
 
     def match(self, request: Request) -> Hit:
         """The blocks that a request which is to compute `prefill_tokens` finds, all but its last token at most."""
+        if request.content is None and not request.preemptions:
+            return NO_HIT
         self._settle()
         limit = (request.prefill_tokens - 1) // self.block_size
         hit = Hit()
         for branch, leaves in self._known_way(request):
             stop = min(limit, leaves)
             if branch in self._growing:
-                self._grow(branch, self.in_flight)
+                self._grow(branch, ENDLESS)
             self._collect(branch, stop, hit)
             if hit.blocks < stop or stop == limit:
                 break
@@ -85,7 +70,7 @@ class PrefixCache(KVCache):
     def _known_way(self, request: Request) -> Iterator[tuple[Branch, int]]:
         """The branches of its sequence as far as there are any, each with the block at which it is left."""
         branch, at = self._root, 0
-        for stream, tokens in _segments(request):
+        for stream, tokens in segments(request):
             found = branch.branches.get((at, stream))
             if found is None:
                 return
@@ -107,13 +92,9 @@ class PrefixCache(KVCache):
 
     def adopt(self, request: Request, hit: Hit) -> None:
         """The request is admitted and holds what it has found."""
-        holding = Holding(request, [])
-        branch, at = self._root, 0
-        for stream, tokens in _segments(request):
-            branch = branch.follow(at, stream)
-            at += tokens
-            holding.way.append((branch, at // self.block_size))
-        branch.users += 1
+        if request.content is None and not hit.blocks:
+            return  # nobody will ask for its blocks, unless it is preempted (`release`)
+        holding = self._hold(request)
         for found, until in hit.extents:
             extent = found
             if until < extent.stop:
@@ -127,19 +108,36 @@ class PrefixCache(KVCache):
             holding.extents.append((extent, extent.first))
         request.blocks = holding.blocks = hit.blocks
         self.free_blocks = self._queue.blocks
-        self._holdings[request.id] = holding
+
+    def _hold(self, request: Request) -> Holding:
+        """Its way through the tree, made where it is new."""
+        if request.content is not None:
+            request.content.check_blocks(self.block_size)
+        branch, at = self._root, 0
+        way = []
+        for stream, tokens in segments(request):
+            branch = branch.follow(at, stream)
+            at += tokens
+            way.append((branch, at // self.block_size))
+        branch.users += 1
+        holding = self._holdings[request.id] = Holding(request, way)
         if branch.key[1] != (request.id,):
             self._growing.setdefault(branch, []).append(holding)
+        return holding
 
     def fill(self, request: Request, tokens: int) -> None:
         """The request's first `tokens` tokens are known, and computed by the batch that is being formed or before."""
-        holding = self._holdings[request.id]
+        holding = self._holdings.get(request.id)
+        if holding is None:
+            if request.computed < request.prefill_tokens:
+                return
+            holding = self._hold(request)
         blocks = tokens // self.block_size
         if holding.blocks < blocks:
             if self._growing:
                 for branch, _ in holding.way[holding.at :]:
                     if branch in self._growing:
-                        self._grow(branch, self.in_flight + 1, holding, blocks)
+                        self._grow(branch, request.rank, holding, blocks)
             self._fill(holding, blocks)
 
     def may_find_more(self, request: Request) -> bool:
@@ -165,9 +163,12 @@ class PrefixCache(KVCache):
                 return
         holding.extents += [(extent, extent.first) for extent in branch.add(first, stop)]
 
-    def _grow(self, branch: Branch, unknown: int, one: Holding | None = None, its: int = 0) -> None:
-        """Fill the blocks of those who emit here, in the order in which they did; all but the last `unknown` tokens
-        of each are known and computed, and `its` blocks of the `one` of whom more is known."""
+    def _grow(self, branch: Branch, rank: int, one: Holding | None = None, its: int = 0) -> None:
+        """Fill the blocks of those who emit here, in the order in which they did, with `its` blocks of the `one`.
+
+        The batch that is being formed has served those whose rank is below `rank`: their last token is computed, if
+        it is known.
+        """
         size, decodes = self.block_size, self._decodes
         assert decodes is not None
         growing = []
@@ -177,7 +178,8 @@ class PrefixCache(KVCache):
                 if request.computed >= request.prefill_tokens:
                     growing.append((holding, its))
             elif request in decodes:
-                growing.append((holding, (decodes.length(request) - unknown) // size))
+                served = request.rank < rank
+                growing.append((holding, (decodes.length(request) - self.in_flight - (not served)) // size))
             elif request.computed >= request.prefill_tokens:  # it sits this batch out, or has emitted its last token
                 growing.append((holding, (request.length - 1 - self.in_flight) // size))
         if len(growing) == 1:
@@ -197,22 +199,27 @@ class PrefixCache(KVCache):
         All but its last output are known and computed, or as much less as the engine has not seen; an engine that
         has seen more says so before (`fill`).
         """
-        self._settle()
         decoding = request.computed >= request.prefill_tokens
-        self.fill(request, request.length - 1 - self.in_flight if decoding else request.computed)
-        holding = self._holdings.pop(request.id)
+        tokens = max(request.prefill_tokens, request.length - 1 - self.in_flight) if decoding else request.computed
+        if request.id not in self._holdings:
+            if request.finish_ns != NEVER:
+                self._free(request, tokens // self.block_size)
+                return
+            self._hold(request)
+        self._settle()
+        holding = self._holdings[request.id]
         branch = holding.way[-1][0]
+        if branch in self._growing:
+            self._grow(branch, 0, holding, tokens // self.block_size)
+        self._fill(holding, tokens // self.block_size)
+        del self._holdings[request.id]
         if branch in self._growing:
             self._growing[branch].remove(holding)
             if not self._growing[branch]:
                 del self._growing[branch]
-        unhashed = request.blocks - holding.blocks
+        self._free_unhashed(request.blocks - holding.blocks)
         request.blocks = 0
-        if unhashed and self.unhashed_first:
-            self._queue.prepend_unhashed(unhashed)
-        elif unhashed:
-            self._queue.append_unhashed(unhashed)
-        for extent in _downwards(holding):
+        for extent in holding.downwards():
             extent.holders -= 1
             if not extent.holders:
                 self._queue.append(extent)
@@ -220,33 +227,23 @@ class PrefixCache(KVCache):
         branch.users -= 1
         branch.prune()
 
+    def _free(self, request: Request, hashed: int) -> None:
+        """Blocks of one who has ended and whose `hashed` blocks nobody will ask for: only their turn counts."""
+        if self.unhashed_first:
+            self._settle()
+        self.free_blocks += request.blocks
+        self._free_unhashed(request.blocks - hashed)
+        self._queue.append_unhashed(hashed)
+        request.blocks = 0
+
+    def _free_unhashed(self, blocks: int) -> None:
+        if self.unhashed_first:
+            self._queue.prepend_unhashed(blocks)
+        else:
+            self._queue.append_unhashed(blocks)
+
     def _settle(self) -> None:
         """Reuse the free blocks that have been taken since; policies count them down without asking which."""
         taken = self._queue.blocks - self.free_blocks
         assert taken >= 0, "blocks became free that nobody released"
         self._queue.reuse(taken)
-
-
-def _segments(request: Request) -> Iterator[tuple[Stream | tuple[int], int]]:
-    """The streams of its sequence with their lengths; what is nobody else's is a stream of the request's own."""
-    content = request.content
-    if content is None:
-        yield (request.id,), ENDLESS
-        return
-    yield from content.prompt
-    named = content.output is not None and content.tokens == request.prompt_tokens
-    yield (content.output if named and content.output is not None else (request.id,)), ENDLESS
-
-
-def _downwards(holding: Holding) -> Iterator[Extent]:
-    """What the request holds from the last block to the first, as it is cut by now."""
-    for last, first in reversed(holding.extents):
-        extent = last
-        while True:
-            below = extent.below
-            lowest = extent.first == first
-            yield extent
-            if lowest:
-                break
-            assert below is not None
-            extent = below

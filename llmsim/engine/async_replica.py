@@ -72,10 +72,11 @@ class AsyncReplica(Replica):
     def _release(self) -> None:
         """One iteration later: the places and blocks of those that ended are free."""
         scheduler = self.scheduler
+        self.kv.in_flight = 0  # their results are in
         for request in scheduler.departing:
-            self.kv.fill(request, request.length - 1)
             scheduler.finished(request)
         scheduler.departing.clear()
+        self.kv.in_flight = 1
 
     def _try_again(self, batch: Batch) -> bool:
         """Nothing could be formed ahead, so the engine waits for the results and then knows everything."""

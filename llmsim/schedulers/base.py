@@ -65,6 +65,8 @@ class Scheduler(ABC):
     """Requests that are done and whose places and KV blocks are still taken (`AsyncReplica`)."""
     answers_together: bool = False
     """True for policies without streaming: whoever is done is answered when nobody is left in the batch."""
+    finds_prefixes: bool = False
+    """True for policies that admit a request with what a prefix cache holds of it (`engine.enable_prefix_caching`)."""
     unhashed_first: bool = False
     """True for policies whose prefix cache reuses free blocks that hold nothing before all others."""
     ends_at_limit: bool = True

@@ -42,6 +42,7 @@ class VllmV1(Scheduler):
     enable_chunked_prefill: bool = True
     version: str = "0.19"
 
+    finds_prefixes = True
     runs_ahead = True
 
     def __post_init__(self) -> None:

@@ -79,8 +79,10 @@ class Pool:
             freed = [b for b in freed if b in self.hashes]
         self.free += freed
 
-    def queue(self):
-        return [self.hashes.get(block) for block in self.free]
+    def queue(self, gone):
+        """What free blocks hold; of a request without content that is `gone` nobody can ask for it."""
+        held = (self.hashes.get(block) for block in self.free)
+        return [None if tokens and tokens[0][0] in gone else tokens for tokens in held]
 
 
 def tokens_of(request, length):
@@ -100,13 +102,14 @@ def chain(branch, stop):
     return tuple(tokens)
 
 
-def queue_of(kv):
+def queue_of(kv, gone):
     """What the free blocks hold, in the order in which they are reused."""
     kv._settle()
     found, extent = [], kv._queue.head
     while extent is not kv._queue._end:
         blocks = reversed(range(extent.first, extent.stop))
-        found += [extent.branch and chain(extent.branch, (block + 1) * BLOCK) for block in blocks]
+        held = [extent.branch and chain(extent.branch, (block + 1) * BLOCK) for block in blocks]
+        found += [None if tokens and tokens[0][0] in gone else tokens for tokens in held]
         extent = extent.after
     return found
 
@@ -126,6 +129,8 @@ class World:
         self.kv.attach(self.decodes, unhashed_first=unhashed_first)
         self.prefilling, self.waiting = [], []
         self.made = 0
+        self.gone = set()
+        self.departing = []
 
     def content(self):
         pick = self.random
@@ -137,7 +142,7 @@ class World:
 
     def all_free_blocks_agree(self):
         assert self.kv.free_blocks == len(self.pool.free)
-        assert queue_of(self.kv) == self.pool.queue()
+        assert queue_of(self.kv, self.gone) == self.pool.queue(self.gone)
 
     def formation(self):
         """Decodes are served, then chunks, then admissions; then the iterations run."""
@@ -159,6 +164,7 @@ class World:
             while self.waiting or pick.random() < 0.4:
                 if not self.admit(computed):
                     break
+        self.end_those_whose_results_are_in()
         decodes.advance(iterations)
         for request, tokens in computed.items():
             request.computed = tokens
@@ -204,21 +210,37 @@ class World:
     def leave(self, request, *, preempted):
         if request in self.decodes:
             self.decodes.leave(request)
-            if not preempted:  # its results are known when it ends
-                self.kv.fill(request, request.length - 1)
-                self.pool.fill(request.id, tokens_of(request, request.length - 1))
+            if not preempted:
+                request.finish_ns = 0
+                if self.lag and self.random.random() < 0.8:  # else it is preempted, its last token in flight
+                    self.departing.append(request)
+                    return
         else:
             self.prefilling.remove(request)
+        self.free(request)
+        if preempted:
+            self.waiting.insert(0, request)
+
+    def end_those_whose_results_are_in(self):
+        self.kv.in_flight = 0
+        for request in self.departing:
+            self.pool.fill(request.id, tokens_of(request, request.length - 1))
+            self.free(request)
+        self.departing = []
+        self.kv.in_flight = self.lag
+
+    def free(self, request):
+        if request.finish_ns == 0:
+            self.gone.add((request.id,))
         self.kv.release(request)
         self.pool.release(request.id)
         request.computed, request.prefill_tokens = 0, request.length
-        if preempted:
-            self.waiting.insert(0, request)
+        request.preemptions += 1
 
     def step(self):
         for request in [*self.decodes.members, *self.prefilling]:
             if self.random.random() < 0.1:
-                self.leave(request, preempted=self.random.random() < 0.5)
+                self.leave(request, preempted=self.random.random() < 0.5 or request in self.prefilling)
         self.formation()
 
 
@@ -231,7 +253,8 @@ def test_every_block_is_where_vllm_has_it(random, in_flight):
         if random.random() < 0.5:
             world.all_free_blocks_agree()
     for request in [*world.decodes.members, *world.prefilling]:
-        world.leave(request, preempted=False)
+        world.leave(request, preempted=request in world.prefilling)
+    world.end_those_whose_results_are_in()
     world.all_free_blocks_agree()
     assert world.kv.used_blocks == 0
     assert not world.kv._growing
