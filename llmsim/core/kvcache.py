@@ -66,9 +66,9 @@ class KVCache:
         """Blocks that `tokens` tokens fill, the last one perhaps in part."""
         return -(-tokens // self.block_size)
 
-    def can_admit(self, tokens: int) -> bool:
-        """Whether a sequence of `tokens` tokens fits and leaves the watermark free."""
-        return self.free_blocks + tokens // -self.block_size >= self.watermark_blocks
+    def can_admit(self, tokens: int, hit: Hit = NO_HIT) -> bool:
+        """Whether a sequence of `tokens` tokens, of which `hit` is there, fits and leaves the watermark free."""
+        return self.free_blocks + tokens // -self.block_size + hit.blocks - hit.free >= self.watermark_blocks
 
     def allocate(self, request: Request, tokens: int) -> None:
         """Give the request the blocks it lacks for its first `tokens` tokens.
@@ -105,8 +105,8 @@ class KVCache:
     def fill(self, request: Request, tokens: int) -> None:
         """The request's first `tokens` tokens are known, and computed by the batch that is being formed or before."""
 
-    def may_find_more(self, request: Request) -> bool:
-        """Whether `match` may find more blocks while decodes go on and nothing else happens."""
+    def may_find_more(self, request: Request, *, prompts: bool = False) -> bool:
+        """Whether `match` may find more held blocks while decodes, and `prompts` too, go on and nobody else comes."""
         return False
 
     def release(self, request: Request) -> None:

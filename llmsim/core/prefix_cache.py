@@ -140,8 +140,10 @@ class PrefixCache(KVCache):
                         self._grow(branch, request.rank, holding, blocks)
             self._fill(holding, blocks)
 
-    def may_find_more(self, request: Request) -> bool:
-        """Whether others emit what this request asks for."""
+    def may_find_more(self, request: Request, *, prompts: bool = False) -> bool:
+        """Whether others emit, or compute, what this request asks for."""
+        if prompts and request.content is not None:
+            return True
         return bool(self._growing) and any(way[0] in self._growing for way in self._known_way(request))
 
     def _fill(self, holding: Holding, blocks: int) -> None:

@@ -220,10 +220,11 @@ class Replica:
             for request, chunk in zip(batch.prefills, batch.chunks):  # noqa: B905  # add_prefill keeps them equal
                 if not request.chunks:
                     request.first_scheduled_ns = start
-                tokens = chunk * count
                 request.chunks += count
-                request.computed += tokens
-                self.prefill_left -= tokens
+                request.computed += chunk * count
+                self.prefill_left -= chunk * count
+                if request.content is not None:
+                    self.kv.fill(request, request.computed)
                 if request.computed == request.prefill_tokens:
                     self._complete_prompt(request, iteration, last)
 

@@ -111,7 +111,7 @@ class ReplicaGroup:
         if self.engine.enable_prefix_caching and not policy.finds_prefixes:
             raise ConfigError(
                 f"engine.enable_prefix_caching is true but {type(policy).__name__} does not look for prefixes; leave "
-                "it out, or use a policy that does (vllm_v1)"
+                "it out, or use a policy that does (vllm_v1, sarathi, vllm_v0, rad)"
             )
 
     def _runs_ahead(self, policy: Scheduler) -> bool:
