@@ -82,7 +82,6 @@ MOST_NAMES = 20
 LIMITS = "docs/limits.md says what that means for your numbers"
 _MOE = "a mixture of experts is not modelled"
 NOT_MODELLED = {
-    r"prefix": "prefix caching is not modelled",
     r"session|multi ?turn": "sessions (turns that wait for answers) are not modelled",
     r"deepseek(?!.*distill)|kimi|\bmla\b": "a mixture of experts, or latent attention (MLA), is not modelled",
     r"mixtral|\bmoe|moe\b|experts?\b|gpt ?oss|dbrx|grok|jamba|minimax|arctic|eplb|\d+x\d+b|\ba\d+b\b": _MOE,

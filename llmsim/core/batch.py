@@ -88,10 +88,12 @@ class Batch(Work):
     Prefill chunks stand in the parallel lists `prefills` and `chunks`. Decodes are either every member of
     the `decodes` set, or the requests listed one by one in `decode_list`, or both. `preempted` and `rejected`
     hold the requests that lost their KV, or were dropped (`request.rejected` says why), while it was formed at
-    `formed_ns`; `lost_tokens` are the computed tokens that the preempted must compute again.
+    `formed_ns`; `lost_tokens` are the computed tokens that the preempted must compute again, `cached_tokens` those
+    that the admitted found in the prefix cache.
     """
 
     __slots__ = (
+        "cached_tokens",
         "chunks",
         "decode_list",
         "decodes",
@@ -117,6 +119,7 @@ class Batch(Work):
         self.preempted: Sequence[Request] = NOBODY
         self.rejected: Sequence[Request] = NOBODY
         self.lost_tokens = 0
+        self.cached_tokens = 0
 
     def add_prefill(self, request: Request, tokens: int) -> None:
         """Compute the next `tokens` of the request's prompt."""

@@ -54,6 +54,9 @@ class DecodeSet:
         self._finishing: dict[int, dict[int, Request]] = {}
         self._finish_heap: list[int] = []
 
+    def __contains__(self, request: Request) -> bool:
+        return request.id in self._members
+
     @property
     def members(self) -> Collection[Request]:
         """The requests, in the order in which they joined; their `generated` and `blocks` are stale."""

@@ -11,7 +11,24 @@ from numpy.typing import NDArray
 from llmsim.errors import ConfigError, SchedulerError
 
 if TYPE_CHECKING:
+    from llmsim.core.decodes import DecodeSet
+    from llmsim.core.prefix_tree import Extent
     from llmsim.core.request import Request
+
+
+@dataclass(slots=True)
+class Hit:
+    """What a request finds in a prefix cache: `blocks` from its first token on, of which nobody holds `free`.
+
+    `extents` are where they stand, each with the block at which the request leaves it.
+    """
+
+    blocks: int = 0
+    free: int = 0
+    extents: list[tuple[Extent, int]] = field(default_factory=list)
+
+
+NO_HIT = Hit()
 
 
 @dataclass(slots=True)
@@ -27,6 +44,8 @@ class KVCache:
     watermark: float = 0.01
     free_blocks: int = 0
     watermark_blocks: int = 0
+    in_flight: int = 0
+    """Outputs at the end of every decode that the engine has not seen when it forms a batch (1 if it forms ahead)."""
 
     def __post_init__(self) -> None:
         if self.num_blocks < 1:
@@ -47,9 +66,9 @@ class KVCache:
         """Blocks that `tokens` tokens fill, the last one perhaps in part."""
         return -(-tokens // self.block_size)
 
-    def can_admit(self, tokens: int) -> bool:
-        """Whether a sequence of `tokens` tokens fits and leaves the watermark free."""
-        return self.free_blocks + tokens // -self.block_size >= self.watermark_blocks
+    def can_admit(self, tokens: int, hit: Hit = NO_HIT) -> bool:
+        """Whether a sequence of `tokens` tokens, of which `hit` is there, fits and leaves the watermark free."""
+        return self.free_blocks + tokens // -self.block_size + hit.blocks - hit.free >= self.watermark_blocks
 
     def allocate(self, request: Request, tokens: int) -> None:
         """Give the request the blocks it lacks for its first `tokens` tokens.
@@ -72,6 +91,23 @@ class KVCache:
                 "test free_blocks before allocating, and preempt"
             )
         self.free_blocks -= blocks
+
+    def attach(self, decodes: DecodeSet, *, unhashed_first: bool = False) -> None:
+        """A run begins: `decodes` are those who will grow without asking, `unhashed_first` is of a PrefixCache."""
+
+    def match(self, request: Request) -> Hit:
+        """What a request that waits would find here; nothing in a cache without prefix caching."""
+        return NO_HIT
+
+    def adopt(self, request: Request, hit: Hit) -> None:
+        """The request is admitted and holds what `match` has just found; before its first `allocate`."""
+
+    def fill(self, request: Request, tokens: int) -> None:
+        """The request's first `tokens` tokens are known, and computed by the batch that is being formed or before."""
+
+    def may_find_more(self, request: Request, *, prompts: bool = False) -> bool:
+        """Whether `match` may find more held blocks while decodes, and `prompts` too, go on and nobody else comes."""
+        return False
 
     def release(self, request: Request) -> None:
         """Take back every block of the request."""

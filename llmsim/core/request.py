@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmsim.core.content import Content
 
 NEVER = -1
 """Value of a time that has not come (times are int ns, never negative)."""
@@ -42,8 +46,10 @@ class Request:
         "_slot_finish",
         "arrival_ns",
         "blocks",
+        "cached_tokens",
         "chunks",
         "computed",
+        "content",
         "finish_ns",
         "first_scheduled_ns",
         "generated",
@@ -52,6 +58,7 @@ class Request:
         "preemptions",
         "prefill_end_ns",
         "prefill_tokens",
+        "priority",
         "prompt_completions",
         "prompt_tokens",
         "rank",
@@ -64,13 +71,26 @@ class Request:
     )
 
     def __init__(
-        self, id: int, arrival_ns: int, prompt_tokens: int, output_tokens: int, slo: SloClass = NO_SLO
+        self,
+        id: int,
+        arrival_ns: int,
+        prompt_tokens: int,
+        output_tokens: int,
+        slo: SloClass = NO_SLO,
+        content: Content | None = None,
+        priority: int = 0,
     ) -> None:
+        if content is not None:
+            content.check_length(prompt_tokens)
         self.id = id
         self.arrival_ns = arrival_ns
         self.prompt_tokens = prompt_tokens
         self.output_tokens = output_tokens
         self.slo = slo
+        self.content = content
+        """What its tokens are; None: nobody else has the same."""
+        self.priority = priority
+        """Higher is more urgent, for policies that look at it."""
         self.prefill_tokens = prompt_tokens
         """Tokens whose KV must be computed before decoding: the prompt, plus outputs lost with a preemption."""
         self.computed = 0
@@ -79,6 +99,8 @@ class Request:
         """Output tokens emitted so far (exact only outside a DecodeSet, which advances its members lazily)."""
         self._output_target = output_tokens
         """`generated` at which the request finishes (the oracle again)."""
+        self.cached_tokens = NEVER
+        """Tokens that it found in the prefix cache when it was first admitted; `NEVER` before that."""
         self.blocks = 0
         """KV blocks held (exact only outside a DecodeSet)."""
         self.preemptions = 0

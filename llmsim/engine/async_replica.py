@@ -31,6 +31,7 @@ class AsyncReplica(Replica):
         self._busy = False
         self._unseen = 0
         self._tell, self._depart = self._arrive, self._end
+        self.kv.in_flight = 1
 
     def _arrive(self, request: Request) -> None:
         if self._busy:
@@ -71,9 +72,11 @@ class AsyncReplica(Replica):
     def _release(self) -> None:
         """One iteration later: the places and blocks of those that ended are free."""
         scheduler = self.scheduler
+        self.kv.in_flight = 0  # their results are in
         for request in scheduler.departing:
             scheduler.finished(request)
         scheduler.departing.clear()
+        self.kv.in_flight = 1
 
     def _try_again(self, batch: Batch) -> bool:
         """Nothing could be formed ahead, so the engine waits for the results and then knows everything."""

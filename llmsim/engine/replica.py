@@ -48,9 +48,7 @@ class Replica:
         on_finish: Callable[[Request], None] | None = None,
     ) -> None:
         self.env = env
-        self.scheduler = scheduler
-        self.executor = executor
-        self.kv = kv
+        self.scheduler, self.executor, self.kv = scheduler, executor, kv
         self.recorder = recorder
         self.macro = macro
         self.first_token_at_prefill_end = first_token_at_prefill_end
@@ -121,6 +119,7 @@ class Replica:
                 batch_of(scheduler, batch)
             if batch.preempted or batch.rejected:
                 self._settle_losses(batch)
+            self.prefill_left -= batch.cached_tokens
             if not batch.prefill_seqs and not batch.decode_tokens:
                 if self._try_again(batch):
                     continue
@@ -221,10 +220,11 @@ class Replica:
             for request, chunk in zip(batch.prefills, batch.chunks):  # noqa: B905  # add_prefill keeps them equal
                 if not request.chunks:
                     request.first_scheduled_ns = start
-                tokens = chunk * count
                 request.chunks += count
-                request.computed += tokens
-                self.prefill_left -= tokens
+                request.computed += chunk * count
+                self.prefill_left -= chunk * count
+                if request.content is not None:
+                    self.kv.fill(request, request.computed)
                 if request.computed == request.prefill_tokens:
                     self._complete_prompt(request, iteration, last)
 

@@ -104,6 +104,7 @@ def summary_of(
         "requests": _counts(tally, horizon_s),
         "preemptions": tally.counts["preemptions"],
         "kv": tally.usage.kv(block_size),
+        **_prefix_cache(tally),
         "batches": tally.usage.batches(),
         "slo": attained,
         **tally.models.reports(tally.span, closed_loop, cut),
@@ -210,6 +211,24 @@ def _counts(tally: Tally, horizon_s: float) -> Summary:
         "horizon_s": horizon_s or None,
         **preempted,
         "output_tokens_of_unfinished": counts["output_tokens_of_unfinished"],
+    }
+
+
+def _prefix_cache(tally: Tally) -> Summary:
+    """What requests found when they were first admitted, if a replica has looked for it."""
+    counts = tally.counts
+    if "cached_tokens" not in counts:
+        return {}
+    tokens, admitted = counts["admitted_prompt_tokens"], counts["admitted"]
+    return {
+        "prefix_cache": {
+            "prompt_tokens": tokens,
+            "cached_tokens": counts["cached_tokens"],
+            "token_hit_rate": counts["cached_tokens"] / tokens if tokens else None,
+            "requests": admitted,
+            "requests_with_hit": counts["requests_with_hit"],
+            "request_hit_rate": counts["requests_with_hit"] / admitted if admitted else None,
+        }
     }
 
 

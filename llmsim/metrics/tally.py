@@ -141,6 +141,17 @@ class Tally:
             preemptions = ints(requests, "preemptions")
             counts["preemptions"] += int(preemptions.sum())
             counts["preempted_requests"] += int((preemptions > 0).sum())
+        if "cached_tokens" in requests:
+            self._count_cached(requests)
+
+    def _count_cached(self, requests: pd.DataFrame) -> None:
+        cached = ints(requests, "cached_tokens")
+        admitted = cached >= 0
+        counts = self.counts
+        counts["admitted"] += int(admitted.sum())
+        counts["admitted_prompt_tokens"] += int(ints(requests, "prompt_tokens")[admitted].sum())
+        counts["cached_tokens"] += int(cached[admitted].sum())
+        counts["requests_with_hit"] += int((cached > 0).sum())
 
     def _add_latencies(self, requests: pd.DataFrame, timeline: Timeline, measured: Mask, finished: Mask) -> None:
         options, keep = self.options, measured & finished

@@ -12,6 +12,7 @@ import numpy as np
 
 from llmsim.core.kvcache import KVCache
 from llmsim.core.lifetimes import Lifetime, lifetimes_of
+from llmsim.core.prefix_cache import PrefixCache
 from llmsim.core.request import NEVER
 from llmsim.costs.calibration import load_calibration
 from llmsim.engine.pools import Pool, Pools
@@ -38,7 +39,8 @@ Machine = Callable[["ReplicaGroup", "CostModel"], "tuple[Executor, KVCache]"]
 
 def simulated(group: ReplicaGroup, cost: CostModel) -> tuple[Executor, KVCache]:
     """The Machine of a simulation: times from the cost model, blocks that are only counted."""
-    return SimulatedExecutor(cost), KVCache(group.num_blocks, group.block_size, group.engine.watermark)
+    cache = PrefixCache if group.engine.enable_prefix_caching else KVCache
+    return SimulatedExecutor(cost), cache(group.num_blocks, group.block_size, group.engine.watermark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class ReplicaGroup:
             policy = registry.build("scheduler", with_predictor(self.scheduler))
             if policy is self.scheduler:
                 policy = copy.copy(policy)  # an object was given: replicas do not share it
+            self._check_caching(policy)
             cost = self.calibration.cost_model(strict_range=spec.strict_range)
             executor, kv = machine(self, cost)
             policy.bind(kv, self.max_model_len)
@@ -102,6 +105,13 @@ class ReplicaGroup:
                 async_scheduling=self._runs_ahead(policy),
                 startup_ns=life.ready_ns,
                 cost=estimates,
+            )
+
+    def _check_caching(self, policy: Scheduler) -> None:
+        if self.engine.enable_prefix_caching and not policy.finds_prefixes:
+            raise ConfigError(
+                f"engine.enable_prefix_caching is true but {type(policy).__name__} does not look for prefixes; leave "
+                "it out, or use a policy that does (vllm_v1, sarathi, vllm_v0, rad)"
             )
 
     def _runs_ahead(self, policy: Scheduler) -> bool:

@@ -32,7 +32,6 @@ from llmsim.traces.totals import order_notes
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
-
     from llmsim.core.request import Request, SloClass
     from llmsim.costs.ranges import ClusterRanges
     from llmsim.costs.records import Calibration
@@ -53,6 +52,11 @@ class RunSetup:
         self.groups = groups_of(spec, scheduler)
         self.limits = limits_of(self.groups)
         """Tokens that a prompt for each model may have: any replica of it must be able to take it."""
+
+    @property
+    def caching(self) -> bool:
+        """Whether any replica finds prefixes again."""
+        return any(group.engine.enable_prefix_caching for group in self.groups)
 
     @property
     def calibrations(self) -> list[Calibration]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llmsim.spec.run_spec import RunSpec
     from llmsim.traces.workload import Workload
 
+
 class Tables(NamedTuple):
     """The three tables of a run; columns in docs/metrics.md."""
 
@@ -75,7 +76,9 @@ class Run:
         ranges = token_range_table(sent)
         first = first_tokens(np.array([r.id for r in sent], dtype=np.int64), iterations, ranges)
         models = names_models(self.workload.slo_classes)
-        return Tables(request_table(sent, first, self.cluster.unstreamed, models=models), iterations, ranges)
+        caching = self._setup.caching
+        table = request_table(sent, first, self.cluster.unstreamed, models=models, caching=caching)
+        return Tables(table, iterations, ranges)
 
     def latencies(self, tables: Tables) -> pd.DataFrame:
         """Latencies and SLO verdict of every request, rows as in tables.requests."""

@@ -100,15 +100,17 @@ def request_table(
     unstreamed: Collection[int] = (),
     *,
     models: bool = False,
+    caching: bool = False,
 ) -> pd.DataFrame:
     """One row a request that was sent, sorted by id; `first_token_ns` (requests,) is NEVER where none came.
 
     Replicas in `unstreamed` deliver whole answers: the first token of their requests comes with the last. `models`:
-    with the column `model`, what each request asked for.
+    with the column `model`, what each request asked for. `caching`: with the column `cached_tokens`.
     """
-    values = chain.from_iterable(map(attrgetter(*INT_FIELDS), requests))
-    rows = np.fromiter(values, np.int64, len(requests) * len(INT_FIELDS)).reshape(-1, len(INT_FIELDS))
-    columns: dict[str, object] = {name: rows[:, at].copy() for at, name in enumerate(INT_FIELDS)}
+    fields = [*INT_FIELDS, "cached_tokens"] if caching else INT_FIELDS
+    values = chain.from_iterable(map(attrgetter(*fields), requests))
+    rows = np.fromiter(values, np.int64, len(requests) * len(fields)).reshape(-1, len(fields))
+    columns: dict[str, object] = {name: rows[:, at].copy() for at, name in enumerate(fields)}
     columns["replica"] = np.array([r.replica for r in requests], dtype=np.int64)
     columns["first_token_ns"] = first_token_ns
     if unstreamed:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from llmsim.core.batch import Batch
-    from llmsim.core.kvcache import KVCache
+    from llmsim.core.kvcache import Hit, KVCache
 
 UNBOUNDED = 1 << 60
 """`steady_iterations` of a batch that nothing but an arrival or a finish can change."""
@@ -68,6 +68,10 @@ class Scheduler(Policy):
     """Requests that are done and whose places and KV blocks are still taken (`AsyncReplica`)."""
     answers_together: bool = False
     """True for policies without streaming: whoever is done is answered when nobody is left in the batch."""
+    finds_prefixes: bool = False
+    """True for policies that admit a request with what a prefix cache holds of it (`engine.enable_prefix_caching`)."""
+    unhashed_first: bool = False
+    """True for policies whose prefix cache reuses free blocks that hold nothing before all others."""
     ends_at_limit: bool = True
     """Whether the policy's engine ends an answer when its sequence has max_model_len tokens, as vLLM does; one that
     does not refuses a request that asks for more."""
@@ -82,6 +86,7 @@ class Scheduler(Policy):
         self.prefilling = []
         self.departing = []
         self.decodes = DecodeSet(kv.block_size, paged=self.paged)
+        kv.attach(self.decodes, unhashed_first=self.unhashed_first)
 
     def add(self, request: Request) -> None:
         """A request has arrived."""
@@ -162,6 +167,14 @@ class Scheduler(Policy):
         )
         batch.rejected = [*batch.rejected, request]
         return True
+
+    def adopt(self, request: Request, hit: Hit, batch: Batch) -> None:
+        """Admit a request with what it has found in the cache (`kv.match`); it computes the rest."""
+        self.kv.adopt(request, hit)
+        request.computed = found = hit.blocks * self.kv.block_size
+        batch.cached_tokens += found
+        if request.cached_tokens == NEVER:
+            request.cached_tokens = found
 
     def start_prefill(self, request: Request) -> None:
         """Put an admitted request among `prefilling`, in order of arrival."""

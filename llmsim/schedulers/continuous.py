@@ -25,6 +25,7 @@ class ContinuousBatching(Scheduler):
     `steady_hooks` to be asked only when something happens, which is faster.
     """
 
+    finds_prefixes = True
     steady_hooks = False
 
     chunk_size: int = 512
@@ -82,12 +83,14 @@ class ContinuousBatching(Scheduler):
                 room <= 0
                 or (batch.preempted and request in batch.preempted)  # not back in the batch that threw it out
                 or len(self.prefilling) + self.decodes.size >= self.max_num_seqs
-                or not kv.can_admit(tokens)
+                or not kv.can_admit(tokens, hit := kv.match(request))
             ):
                 return
             waiting.popleft()
+            self.adopt(request, hit, batch)
             kv.allocate(request, tokens)
             self.start_prefill(request)
+            tokens -= request.computed
             batch.add_prefill(request, tokens if tokens < room else room)
 
     def steady_iterations(self, batch: Batch) -> int:
@@ -96,6 +99,8 @@ class ContinuousBatching(Scheduler):
         Who was not admitted now is not later: memory only shrinks, and budget and number of residents stay.
         """
         if batch.preempted or (self.waiting and self._asks_always):
+            return 1
+        if self.waiting and self.kv.may_find_more(self.waiting[0], prompts=bool(batch.prefill_seqs)):
             return 1
         if not batch.prefill_seqs:
             return 1 if self.prefilling else self.growth_bound(reserve=1)

@@ -34,6 +34,7 @@ class Rad(Scheduler):
     prefills_per_cycle: int | None = None
 
     ends_at_limit = False
+    finds_prefixes = True
 
     def __post_init__(self) -> None:
         given = {"chunk": self.chunk, "prefills_per_cycle": self.prefills_per_cycle}
@@ -63,9 +64,14 @@ class Rad(Scheduler):
             return self.prefilling[0]
         while self.waiting and self.reject_too_long(batch):
             pass
-        if not self.waiting or self._cycle_is_full or not self.kv.can_admit(self.waiting[0].prefill_tokens):
+        if not self.waiting or self._cycle_is_full:
             return None
-        request = self.waiting.popleft()
+        request = self.waiting[0]
+        hit = self.kv.match(request)
+        if not self.kv.can_admit(request.prefill_tokens, hit):
+            return None
+        self.waiting.popleft()
+        self.adopt(request, hit, batch)
         self.kv.allocate(request, request.prefill_tokens)
         self.start_prefill(request)
         self._prefills += 1
@@ -81,6 +87,8 @@ class Rad(Scheduler):
             return 1
         if batch.prefill_seqs:
             return max(1, batch.prefills[0].remaining_prefill // self._chunk)
+        if self.waiting and self.kv.may_find_more(self.waiting[0]):
+            return 1
         return self.growth_bound(reserve=1) if self.decodes.size else UNBOUNDED
 
     def heeds_arrivals(self, batch: Batch) -> bool:

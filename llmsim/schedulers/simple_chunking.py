@@ -27,6 +27,7 @@ class SimpleChunking(ContinuousBatching):
     empty_turn_passes: bool = True
 
     ends_at_limit = False
+    finds_prefixes = False
 
     def bind(self, kv: KVCache, max_model_len: int) -> None:
         """Start with the prefill turn."""

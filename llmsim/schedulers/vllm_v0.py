@@ -28,6 +28,8 @@ class VllmV0(Scheduler):
     max_num_batched_tokens: int | None = None
     max_num_seqs: int = 128
 
+    finds_prefixes = True
+
     def __post_init__(self) -> None:
         at_least(1, max_num_seqs=self.max_num_seqs)
 
@@ -56,21 +58,26 @@ class VllmV0(Scheduler):
         while waiting:
             if self.reject_too_long(batch):
                 continue
-            tokens = waiting[0].prefill_tokens
+            request = waiting[0]
+            tokens = request.prefill_tokens
+            hit = kv.match(request)
             if (
-                not kv.can_admit(tokens)
-                or batch.prefill_tokens + tokens > self._budget
+                not kv.can_admit(tokens, hit)
+                or batch.prefill_tokens + tokens - hit.blocks * kv.block_size > self._budget
                 or self.resident >= self.max_num_seqs
             ):
                 return
-            request = waiting.popleft()
+            waiting.popleft()
+            self.adopt(request, hit, batch)
             kv.allocate(request, tokens)
             self.start_prefill(request)
-            batch.add_prefill(request, tokens)
+            batch.add_prefill(request, tokens - request.computed)
 
     def steady_iterations(self, batch: Batch) -> int:
         """Decodes alone repeat until one could lack a block: admission failed now and memory only shrinks."""
-        return 1 if batch.prefills or batch.preempted else self.growth_bound(reserve=1)
+        if batch.prefills or batch.preempted or (self.waiting and self.kv.may_find_more(self.waiting[0])):
+            return 1
+        return self.growth_bound(reserve=1)
 
     def heeds_arrivals(self, batch: Batch) -> bool:
         """Not if it queues behind a prompt that does not fit, or all places are taken."""

@@ -33,9 +33,10 @@ class EngineSpec:
     `first_token_at_prefill_end` and `preempted_request_regenerates_output` are the semantics of vLLM (true, false) or
     of SLAI and Sarathi's OSDI branch (false, true). `async_scheduling`: each batch is formed when the one before it
     starts (vLLM from 0.14 on; policies that do so have `runs_ahead`; None takes the calibration's engine).
-    `host_overhead_s` seconds are added to every iteration. The engine forms no batch in the first `startup_lag_s`
-    seconds, though requests arrive (SLAI's driver hands 16,384 over before it starts); a replica that a schedule adds
-    gets its first request after them.
+    `enable_prefix_caching`: KV blocks are found again by their content (policies that can have `finds_prefixes`; None:
+    they are not). `host_overhead_s` seconds are added to every iteration. The engine forms no batch in the first
+    `startup_lag_s` seconds, though requests arrive (SLAI's driver hands 16,384 over before it starts); a replica that
+    a schedule adds gets its first request after them.
     """
 
     block_size: int | None = None
@@ -45,6 +46,7 @@ class EngineSpec:
     first_token_at_prefill_end: bool = True
     preempted_request_regenerates_output: bool = False
     async_scheduling: bool | None = None
+    enable_prefix_caching: bool | None = None
     host_overhead_s: float | None = None
     startup_lag_s: float = 0.0
 

@@ -31,6 +31,8 @@ class Comparison(Observer):
     in_vain: list[list[int]] = field(default_factory=list)
     """Who was preempted by each formation since the last iteration that scheduled nothing."""
     finished: list[int] = field(default_factory=list)
+    ranks: dict[int, int] = field(default_factory=dict)
+    """Places in `running` by request, as long as prompts are computed: a new place is a new admission."""
 
     def on_batch(self, batch: Batch, start_ns: int, ends: Sequence[int], scheduler: Scheduler, kv: KVCache) -> None:
         """Free blocks are compared by the next iteration's view, once finished requests have left."""
@@ -51,6 +53,9 @@ class Comparison(Observer):
             self._same("formed_free_blocks", self.formed_free, want["formed_free_blocks"])
             empty = [formation["preempted"] for formation in want.get("empty_formations", ())]
             self._same("empty_formations", self.in_vain, empty)
+            admitted = [[r.id, r.computed] for r in batch.prefills if self.ranks.get(r.id) != r.rank]
+            self._same("admitted", admitted, want.get("admitted", []))
+            self.ranks |= {r.id: r.rank for r in batch.prefills}
         self.in_vain = []
         for name, got in (("start_s", start_ns), ("end_s", ends[-1])):
             if abs(got - to_ns(want[name])) > MICROSECOND:

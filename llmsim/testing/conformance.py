@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmsim.core.content import Content, Segment
 from llmsim.core.kvcache import KVCache
+from llmsim.core.prefix_cache import PrefixCache
 from llmsim.core.request import Request
 from llmsim.costs.linear import Linear
 from llmsim.engine.cluster import Cluster
@@ -46,8 +49,11 @@ class Case:
     first_token_at_prefill_end: bool
     count: int = 60
 
-    def requests(self) -> list[Request]:
-        """Arrivals with heavy-tailed lengths, on a 50 ms grid (many ties) if asked."""
+    def requests(self, *, sharing: bool = False) -> list[Request]:
+        """Arrivals with heavy-tailed lengths, on a 50 ms grid (many ties) if asked.
+
+        `sharing`: with content that several have, for a cache that finds it.
+        """
         rng = np.random.default_rng(self.seed)
         arrivals = (np.cumsum(rng.exponential(1 / self.rate, self.count)) * 1e9).astype(np.int64)
         if self.on_grid:
@@ -55,7 +61,27 @@ class Case:
         prompts = np.clip(rng.lognormal(5.3, 1.0, self.count), 1, 1500).astype(int)
         outputs = np.clip(rng.lognormal(3.4, 1.0, self.count), 1, 300).astype(int)
         rows = zip(arrivals.tolist(), prompts.tolist(), outputs.tolist(), strict=True)
-        return [Request(i, *row) for i, row in enumerate(rows)]
+        requests = [Request(i, *row) for i, row in enumerate(rows)]
+        if sharing:
+            for request, content in zip(requests, self.contents(prompts.tolist(), outputs.tolist()), strict=True):
+                request.content = content
+        return requests
+
+    def contents(self, prompts: list[int], outputs: list[int]) -> list[Content]:
+        """Prompts that begin like others (a system prompt, or an earlier prompt with its answer), and answers that
+        several requests give."""
+        rng = np.random.default_rng((self.seed, 1))
+        made: list[Content] = []
+        for at, tokens in enumerate(prompts):
+            segments: list[Segment]
+            if made and rng.random() < 0.5:
+                earlier = int(rng.integers(at))
+                answer = made[earlier].output or ""
+                segments = [*made[earlier].prompt, (answer, outputs[earlier])]
+            else:
+                segments = [(f"system {rng.integers(3)}", 80 + 37 * int(rng.integers(4)))]
+            made.append(Content(_first(tokens, [*segments, (f"user {at}", tokens)]), f"answer {rng.integers(at + 2)}"))
+        return made
 
 
 CASES = [
@@ -65,6 +91,16 @@ CASES = [
     for semantics in (False, True)
 ] + [Case(seed, 40.0, 128, False, True, count=120) for seed in (11, 12)]
 """The last two keep a long queue blocked by memory: who is first in line may change while nothing happens."""
+
+
+def _first(tokens: int, segments: list[Segment]) -> tuple[Segment, ...]:
+    """The first so many tokens of the segments."""
+    kept: list[Segment] = []
+    for stream, length in segments:
+        if tokens:
+            kept.append((stream, min(length, tokens)))
+            tokens -= kept[-1][1]
+    return tuple(kept)
 
 
 class _Checks(Observer):
@@ -87,10 +123,13 @@ class _Checks(Observer):
 def check_scheduler(make: Callable[[], Scheduler], *, cases: Sequence[Case] = CASES) -> None:
     """Run every case; `make` is the policy's class, or a function that makes one. Raises AssertionError.
 
-    A policy with `runs_ahead` is also served by an engine that forms batches one ahead.
+    A policy with `runs_ahead` is also served by an engine that forms batches one ahead, one with `finds_prefixes` also
+    on a prefix cache, with requests that share content.
     """
-    for ahead in (False, True) if make().runs_ahead else (False,):
-        check_cases(lambda case, macro, ahead=ahead: _serve(make, case, macro=macro, ahead=ahead), cases)  # type: ignore[misc]
+    policy = make()
+    for ahead in {False, policy.runs_ahead}:
+        for caching in {False, policy.finds_prefixes}:
+            check_cases(partial(_serve, make, ahead=ahead, caching=caching), cases)
 
 
 def check_cases(serve: Callable[[Case, bool], object], cases: Sequence[Case]) -> None:
@@ -104,13 +143,15 @@ def check_cases(serve: Callable[[Case, bool], object], cases: Sequence[Case]) ->
             raise AssertionError(f"{error} [{case}]") from error
 
 
-def _serve(make: Callable[[], Scheduler], case: Case, *, macro: bool, ahead: bool) -> list[tuple[object, ...]]:
+def _serve(
+    make: Callable[[], Scheduler], case: Case, macro: bool, *, ahead: bool, caching: bool
+) -> list[tuple[object, ...]]:
     router = RoundRobin()
     router.bind(2, np.random.default_rng(0))
     cluster = Cluster(router)
     cluster.guarded = True
     for _ in range(2):
-        kv = KVCache(case.num_blocks)
+        kv = PrefixCache(case.num_blocks) if caching else KVCache(case.num_blocks)
         scheduler = make()
         scheduler.bind(kv, MAX_MODEL_LEN)
         cluster.add_replica(
@@ -122,11 +163,17 @@ def _serve(make: Callable[[], Scheduler], case: Case, *, macro: bool, ahead: boo
             first_token_at_prefill_end=case.first_token_at_prefill_end,
             async_scheduling=ahead,
         )
-    requests = case.requests()
+    requests = case.requests(sharing=caching)
     cluster.run(requests)
     for request in requests:
         _check_served(request)
-    return [(r.first_scheduled_ns, r.prefill_end_ns, r.finish_ns, r.preemptions, r.chunks) for r in requests]
+    assert not any(replica.kv.used_blocks for replica in cluster.replicas), "blocks were not given back"
+    if caching:
+        assert any(request.cached_tokens > 0 for request in requests), "nothing was found in the prefix cache"
+    return [
+        (r.first_scheduled_ns, r.prefill_end_ns, r.finish_ns, r.preemptions, r.chunks, r.cached_tokens)
+        for r in requests
+    ]
 
 
 def _check_served(request: Request) -> None:

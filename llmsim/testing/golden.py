@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmsim.core.clock import Clock
+from llmsim.core.content import Content
 from llmsim.core.kvcache import KVCache
+from llmsim.core.prefix_cache import PrefixCache
 from llmsim.core.request import NEVER, Request, SloClass
 from llmsim.engine.recorder import Recorder
 from llmsim.errors import ConfigError, LlmsimError
@@ -42,7 +44,8 @@ def compare(trace: dict[str, Any]) -> Comparison:
     if isinstance(scheduler, SimpleChunking):
         # The recordings' driver went to the next arrival after an empty batch, and polled again after the last.
         scheduler.empty_turn_passes = False
-    kv = KVCache(pool["num_blocks"], pool["block_size"], pool["watermark"])
+    cache = PrefixCache if trace["params"].get("enable_prefix_caching", False) else KVCache
+    kv = cache(pool["num_blocks"], pool["block_size"], pool["watermark"])
     scheduler.bind(kv, pool["max_model_len"])
     comparison = Comparison(trace["iterations"])
     env = Clock()
@@ -75,10 +78,26 @@ def _arrivals(
         if replica.stopped:
             return
         slo = SloClass(tbt_s=row.get("tbt_s"), tier=row.get("tier"), priority=row.get("strict", False))
-        sent.append(Request(row["id"], at, row["prompt_tokens"], row["output_tokens"], slo))
+        sent.append(
+            Request(
+                row["id"],
+                at,
+                row["prompt_tokens"],
+                row["output_tokens"],
+                slo,
+                content=_content(row),
+                priority=-row.get("priority", 0),  # lower is more urgent at vLLM
+            )
+        )
         replica.submit(sent[-1])
     if isinstance(replica.scheduler, SimpleChunking):
         replica.scheduler.empty_turn_passes = True
+
+
+def _content(row: dict[str, Any]) -> Content | None:
+    if "prompt_segments" not in row:
+        return None
+    return Content(tuple((stream, tokens) for stream, tokens in row["prompt_segments"]), row["output_segment"])
 
 
 def main(arguments: Sequence[str]) -> int:

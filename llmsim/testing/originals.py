@@ -23,24 +23,11 @@ if TYPE_CHECKING:
     from llmsim.schedulers.base import Scheduler
 
 
-def _vllm_v1(
-    *,
-    max_num_batched_tokens: int,
-    max_num_seqs: int,
-    long_prefill_token_threshold: int,
-    scheduler_reserve_full_isl: bool,
-    **engine: Any,
-) -> VllmV1:
-    """vLLM's own names; those in `engine` are no options of the policy here, and `lacking` has looked at them."""
-    unknown = sorted(set(engine) - {"policy", "enable_chunked_prefill", "enable_prefix_caching", "async_scheduling"})
-    if unknown:
-        raise ConfigError(f"params of vllm_v1 may not hold {', '.join(unknown)}: nothing is known of what it does")
-    return VllmV1(
-        max_num_batched_tokens=max_num_batched_tokens,
-        max_num_seqs=max_num_seqs,
-        long_prefill_token_threshold=long_prefill_token_threshold,
-        reserve_full_isl=scheduler_reserve_full_isl,
-    )
+def _vllm_v1(*, scheduler_reserve_full_isl: bool, version: str, **params: Any) -> VllmV1:
+    """vLLM's own names; prefix caching is the KV cache's and async scheduling the replica's (golden.py)."""
+    for engine in ("enable_prefix_caching", "async_scheduling"):
+        params.pop(engine)
+    return VllmV1(reserve_full_isl=scheduler_reserve_full_isl, version=version, **params)
 
 
 SCHEDULERS: dict[str, Callable[..., Scheduler]] = {
@@ -63,28 +50,18 @@ def scheduler_of(trace: dict[str, Any]) -> Scheduler:
     unknown = sorted(set(trace["semantics"]) - SEMANTICS)
     if unknown:
         raise ConfigError(f"semantics may hold {', '.join(sorted(SEMANTICS))} but got {', '.join(unknown)}")
-    return SCHEDULERS[trace["scheduler"]](**trace["params"])
+    params = trace["params"]
+    if trace["scheduler"] == "vllm_v1":
+        params = params | {"version": ".".join(trace["version"].split(".")[:2])}
+    return SCHEDULERS[trace["scheduler"]](**params)
 
 
 def lacking(trace: dict[str, Any]) -> list[str]:
     """What the recorded run needs and nothing here does: empty if it can be replayed."""
-    name, params = trace["scheduler"], trace["params"]
+    name = trace["scheduler"]
     if name not in SCHEDULERS:
         return [f"scheduler {name}"]
-    needed = ["pipeline stages"] if "pipeline" in trace else []
-    if name != "vllm_v1":
-        return needed
-    if params["enable_prefix_caching"]:
-        needed.append("prefix caching")
-    if params["policy"] != "fcfs":
-        needed.append(f"policy {params['policy']}")
-    if not params["enable_chunked_prefill"]:
-        needed.append("chunked prefill off")
-    version = str(trace["version"])
-    # vLLM 0.33 does not apply the threshold while only one request is in the system; the policy here is 0.19's.
-    if params["long_prefill_token_threshold"] and not version.startswith("0.19."):
-        needed.append(f"long_prefill_token_threshold of vLLM {version}")
-    return needed
+    return ["pipeline stages"] if "pipeline" in trace else []
 
 
 class GoldenCost(CostModel):

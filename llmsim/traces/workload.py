@@ -6,13 +6,14 @@ changing how requests arrive never changes how long they are; 'noise' is left to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsim.core.content import Content
 from llmsim.core.request import NO_SLO, Request, SloClass
 from llmsim.errors import ConfigError
 from llmsim.traces.arrivals import ArrivalsSpec, draw_arrivals, seconds_to_ns
@@ -76,6 +77,8 @@ class Workload:
     slo_index: Ints
     slo_classes: tuple[SloClass, ...] = (NO_SLO,)
     max_concurrency: int | None = None
+    contents: Sequence[Content | None] | None = None
+    """What the tokens of each request are; None: nothing is known to be shared."""
     dropped: dict[str, int] = field(default_factory=dict)
     description: dict[str, Any] = field(default_factory=dict)
 
@@ -86,10 +89,11 @@ class Workload:
         """Fresh requests with ids `first_id`, `first_id` + 1, ... in order of arrival."""
         classes = self.slo_classes
         columns = (self.arrival_ns, self.prompt_tokens, self.output_tokens, self.slo_index)
-        rows = zip(*(column.tolist() for column in columns), strict=True)
+        contents = [None] * len(self) if self.contents is None else self.contents
+        rows = zip(*(column.tolist() for column in columns), contents, strict=True)
         return [
-            Request(i, arrival, prompt, output, classes[slo])
-            for i, (arrival, prompt, output, slo) in enumerate(rows, first_id)
+            Request(i, arrival, prompt, output, classes[slo], content)
+            for i, (arrival, prompt, output, slo, content) in enumerate(rows, first_id)
         ]
 
 

@@ -18,7 +18,7 @@ from llmsim.traces.workload import WorkloadSpec, build_workload
 
 RUN = {"workload": {"trace": "sharegpt4"}, "calibration": "a100/llama-3-8b"}
 ASKED = [
-    "enable_prefix_caching", "prefix_cache", "session_id", "multi_turn", "mixtral-8x7b", "mixtral", "deepseek-v3",
+    "session_id", "multi_turn", "mixtral-8x7b", "mixtral", "deepseek-v3",
     "DeepSeek-R1", "qwen3-30b-a3b", "Qwen3-235B-A22B", "gpt-oss-120b", "gpt_oss", "llama-4-scout", "kimi-k2",
     "num_experts", "enable_expert_parallel", "mla", "fp8", "llama-3.1-8b-fp8", "llama-3.1-8b-awq", "quantization",
     "quantisation", "kv_cache_dtype", "dtype", "int4", "w8a8", "speculative_config", "eagle",
@@ -55,7 +55,6 @@ def test_every_answer_has_its_line_in_the_page_of_limits():
 @pytest.mark.parametrize(
     ("ask", "asked"),
     [
-        (load_runs, {"engine": {"enable_prefix_caching": True}}),
         (load_runs, {"engine": {"quantization": "fp8"}}),
         (load_runs, {"autoscaling": {"min": 1}}),
         (load_runs, {"cluster": {"max_replicas": 4}}),
@@ -66,7 +65,7 @@ def test_a_run_that_asks_for_it_is_refused(ask, asked):
         ask(mapping={**RUN, **asked})
 
 
-@pytest.mark.parametrize("name", ["sglang", "vllm_v1,enable_prefix_caching=true"])
+@pytest.mark.parametrize("name", ["sglang", "vllm_v1,speculative_config=eagle"])
 def test_a_scheduler_that_asks_for_it_is_refused(name):
     with pytest.raises(LlmsimError, match="not modelled"):
         registry.build("scheduler", name)

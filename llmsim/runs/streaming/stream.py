@@ -43,7 +43,7 @@ class Stream:
     ) -> None:
         self._setup, self._cluster, self._workload = setup, cluster, workload
         self._tally, self._ranges, self._files = tally, ranges, files
-        self._windows = Windows(cluster, models=names_models(workload.slo_classes))
+        self._windows = Windows(cluster, models=names_models(workload.slo_classes), caching=setup.caching)
         self._done: list[Request] = []
         self._filed = 0
         self._horizon_ns = to_ns(setup.spec.horizon_s or 0)

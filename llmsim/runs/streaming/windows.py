@@ -29,10 +29,10 @@ class Window(NamedTuple):
 
 
 class Windows:
-    """Takes what a cluster's recorders have logged, each row once; `models`: requests name models."""
+    """Takes what a cluster's recorders have logged, each row once; `models` and `caching` as in request_table."""
 
-    def __init__(self, cluster: Cluster, *, models: bool = False) -> None:
-        self._cluster, self._models = cluster, models
+    def __init__(self, cluster: Cluster, *, models: bool = False, caching: bool = False) -> None:
+        self._cluster, self._models, self._caching = cluster, models, caching
         self._kept = [KeptEnds(replica) for replica in cluster.replicas]
 
     def take(self, done: Sequence[Request], in_flight: Iterable[Request]) -> Window:
@@ -44,7 +44,7 @@ class Windows:
         first = np.full(len(done), NEVER, dtype=np.int64)
         owner, at = np.unique(timeline.owner, return_index=True)
         first[owner] = timeline.ends[timeline.first[at]]
-        requests = request_table(done, first, self._cluster.unstreamed, models=self._models)
+        requests = request_table(done, first, self._cluster.unstreamed, models=self._models, caching=self._caching)
         self._forget(in_flight)
         return Window(requests, iterations, ranges, timeline)
 

@@ -1,0 +1,68 @@
+"""FreeQueue: the free KV blocks in the order in which they are reused, in extents."""
+
+from __future__ import annotations
+
+from llmsim.core.prefix_tree import Extent
+
+
+class FreeQueue:
+    """A ring of extents around `_end`, where one is put in and taken out anywhere in no time; `blocks` counts all."""
+
+    def __init__(self, blocks: int) -> None:
+        self._end = Extent(None, 0, 0)
+        self.blocks = 0
+        self.append_unhashed(blocks)
+
+    @property
+    def head(self) -> Extent:
+        """The extent whose last block is reused next."""
+        return self._end.after
+
+    def append(self, extent: Extent) -> None:
+        """To be reused last."""
+        self.blocks += extent.stop - extent.first
+        extent.insert(self._end.before)
+
+    def append_unhashed(self, blocks: int) -> None:
+        """Blocks that hold nothing to be found again, to be reused last."""
+        if not blocks:
+            return
+        tail = self._end.before
+        if tail.branch is not None or tail is self._end:
+            tail = Extent(None, 0, 0)
+            tail.insert(self._end.before)
+        tail.stop += blocks
+        self.blocks += blocks
+
+    def prepend_unhashed(self, blocks: int) -> None:
+        """Blocks that hold nothing to be found again, to be reused first."""
+        if not blocks:
+            return
+        head = self._end.after
+        if head.branch is not None or head is self._end:
+            head = Extent(None, 0, 0)
+            head.insert(self._end)
+        head.stop += blocks
+        self.blocks += blocks
+
+    def remove(self, extent: Extent) -> None:
+        """Take it out: somebody holds its blocks again."""
+        self.blocks -= extent.stop - extent.first
+        extent.before.after = extent.after
+        extent.after.before = extent.before
+
+    def reuse(self, blocks: int) -> None:
+        """Take out the first `blocks` blocks (at most all); what they hold is lost."""
+        while blocks > 0:
+            extent = self._end.after
+            taken = min(blocks, extent.stop - extent.first)
+            if extent.branch is not None and taken < extent.stop - extent.first:
+                extent.branch.isolate(extent, taken)
+            if taken < extent.stop - extent.first:
+                extent.stop -= taken
+                self.blocks -= taken
+            else:
+                self.remove(extent)
+                if extent.branch is not None:
+                    extent.branch.discard(extent)
+            blocks -= taken
