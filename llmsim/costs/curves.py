@@ -96,14 +96,19 @@ class Surface:
         return bounds[at] - context if at < len(bounds) else None
 
     def _prepare(self, sequences: int) -> tuple[list[int], list[tuple[int, int]]]:
-        """Upper ends (sums of contexts) of all stretches but the last, and the line of each."""
+        """Upper ends (sums of contexts) of all stretches but the last, and the line of each; neighbours meet there."""
         row, columns = self._row(sequences), self._context
         bounds = [sequences * context for context in columns[1:-1]]
-        lines = []
+        lines: list[tuple[int, int]] = []
         for left in range(len(columns) - 1):
             slope = max(0.0, (row[left + 1] - row[left]) / (columns[left + 1] - columns[left])) / sequences
-            intercept = row[left + 1] - slope * sequences * columns[left + 1]
-            lines.append((round(intercept * FS_PER_SECOND), round(slope * FS_PER_SECOND)))
+            rate = round(slope * FS_PER_SECOND)
+            if lines:
+                start, before = lines[-1]
+                lines.append((start + (before - rate) * bounds[left - 1], rate))
+            else:
+                intercept = row[left + 1] - slope * sequences * columns[left + 1]
+                lines.append((round(intercept * FS_PER_SECOND), rate))
         if not bounds:
             bounds, lines = [0], [lines[0], lines[0]]
         self._lines[sequences] = bounds, lines
