@@ -88,6 +88,12 @@ class Surface:
         bounds, lines = known if known is not None else self._prepare(sequences)
         return lines[bisect_left(bounds, context)]
 
+    def steepest(self, sequences: int, context: int) -> int:
+        """The greatest slope from a sum of `context` tokens on, fs per token."""
+        known = self._lines.get(sequences)
+        bounds, lines = known if known is not None else self._prepare(sequences)
+        return max(slope for _, slope in lines[bisect_left(bounds, context) :])
+
     def room(self, sequences: int, context: int) -> int | None:
         """Tokens by which a sum of `context` may grow on its stretch; None on the last, which never ends."""
         known = self._lines.get(sequences)

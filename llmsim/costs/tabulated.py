@@ -68,24 +68,36 @@ class Prompts:
     once, as a decode of that context does. Whole prompts were measured as they are, so nothing bounds them.
     """
 
-    __slots__ = ("_base", "_per_key", "_readings")
+    __slots__ = ("_base", "_known", "_per_key", "_readings")
 
     def __init__(self, base: Curve, per_key: Curve, readings: Sequence[Surface]) -> None:
         self._base = base
         self._per_key = per_key
         self._readings = list(dict.fromkeys(readings))
+        self._known: dict[int, tuple[int, int, bool]] = {}
 
     def femtoseconds(self, work: Work) -> int:
         """What the chunks of `work` cost."""
         tokens, past = work.prefill_tokens, work.prefill_context
-        # Whole femtoseconds a pair: a prompt's chunks of one size are then exactly a line.
-        pair = round(self._per_key.femtoseconds(tokens) / tokens)
-        price = self._base.femtoseconds(tokens) + pair * work.prefill_attention
-        if past:
+        base, pair, above = self._known.get(tokens) or self._prepare(tokens)
+        price = base + pair * work.prefill_attention
+        if past and not (above and work.prefill_seqs == 1):
             for surface in self._readings:
                 intercept, slope = surface.line(work.prefill_seqs, past + tokens)
                 price = max(price, intercept + slope * (past + tokens))
         return price
+
+    def _prepare(self, tokens: int) -> tuple[int, int, bool]:
+        """(floor, fs a pair, whether the pairs of one chunk of so many tokens are above its reading on any past)."""
+        # Whole femtoseconds a pair: a prompt's chunks of one size are then exactly a line.
+        base, pair = self._base.femtoseconds(tokens), round(self._per_key.femtoseconds(tokens) / tokens)
+        whole = base + pair * (tokens * (tokens + 1) // 2)
+        above = True
+        for surface in self._readings:
+            intercept, slope = surface.line(1, tokens)
+            above &= whole >= intercept + slope * tokens and pair * tokens >= surface.steepest(1, tokens)
+        known = self._known[tokens] = base, pair, above
+        return known
 
     def linear_iterations(self, work: Work) -> int:
         """Repetitions of the one chunk of `work`, itself included, for which the same line is the greatest.
@@ -93,9 +105,11 @@ class Prompts:
         Each line is (price now, growth with each chunk); a line of the readings ends with its stretch.
         """
         tokens, keys = work.prefill_tokens, work.prefill_context + work.prefill_tokens
-        pair = round(self._per_key.femtoseconds(tokens) / tokens)
-        lines = [(self._base.femtoseconds(tokens) + pair * work.prefill_attention, pair * tokens * tokens)]
+        base, pair, above = self._known.get(tokens) or self._prepare(tokens)
         count = FOR_EVER
+        if above:
+            return count
+        lines = [(base + pair * work.prefill_attention, pair * tokens * tokens)]
         for surface in self._readings:
             intercept, slope = surface.line(work.prefill_seqs, keys)
             lines.append((intercept + slope * keys, slope * tokens))
