@@ -141,6 +141,6 @@ def check_points(name: str, points: Sequence[int]) -> None:
 
 def check_seconds(seconds: Sequence[float]) -> None:
     """Raise CalibrationError unless all are finite and at least 0."""
-    wrong = [value for value in seconds if not 0 <= value < float("inf")]
+    wrong = [value for value in seconds if not 0 <= value * FS_PER_SECOND < float("inf")]
     if wrong:
         raise CalibrationError(f"values of a table are seconds of at least 0 but hold {wrong[0]!r}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from llmsim.calibrate.importers import small_operations
@@ -78,7 +79,7 @@ def kernel_times(
         sizes = tokens.index.to_numpy(dtype=float) * model.hidden * 2
         tokens = tokens + 2 * model.layers * all_reduce_seconds(table, gpu, tensor_parallel, sizes)
         linear += f", two all-reduces a layer ({all_reduce_source(table, gpu, tensor_parallel)})"
-    tokens = pd.Series(never_dearer(tokens.index.to_numpy(dtype=float), tokens.to_numpy()), tokens.index)
+    tokens = _mended(tokens)
     attention, notes = _attention(files, model, gpu, tensor_parallel)
     prompts = read_table(files["context_attention"], "context_attention")
     walk, said = chunk_walk(prompts, gpu, model.heads // tensor_parallel, model.layers)
@@ -128,6 +129,16 @@ def _linear(gemm: Gemm, model: ModelConfig, gpu: Gpu, tensor_parallel: int) -> t
     head = gemm.curve(model.vocabulary // tensor_parallel, model.hidden)
     head = head[head.index <= MOST_SEQUENCES]
     return tokens, head + small_operations.sampler_seconds(head.index.to_numpy(dtype=float))
+
+
+def _mended(tokens: pd.Series) -> pd.Series:
+    """Seconds that rise, and where tiles are full cost no more than their halves; those after an edge lie between."""
+    at = tokens.index.to_numpy(dtype=float)
+    full = np.array([m <= EDGE or m - SPREAD - 1 not in tokens.index for m in tokens.index])
+    kept = never_dearer(at[full], tokens.to_numpy(dtype=float)[full])
+    right = np.minimum(np.searchsorted(at[full], at), len(kept) - 1)
+    least = kept[np.maximum(right - 1, 0)]
+    return pd.Series(np.where(full, kept[right], np.clip(tokens, least, np.maximum(least, kept[right]))), tokens.index)
 
 
 def _attention(
