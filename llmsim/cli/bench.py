@@ -67,7 +67,7 @@ def bench(
     )  # fmt: skip
     mapping = run_mapping(run) | {key: value for key, value in own.items() if value is not None}
     spec = _spec(run, mapping)
-    result = _run(spec, _headers(header or []), wait)
+    result = _run(spec, _headers(header or []), wait, run.progress)
     _show(result, spec, run.out, run.as_json)
     if result.summary["client"]["interrupted"]:
         raise typer.Exit(INTERRUPTED)
@@ -126,13 +126,13 @@ def _headers(given: list[str]) -> dict[str, str]:
     return headers
 
 
-def _run(spec: BenchSpec, headers: dict[str, str], wait_s: float) -> Result:
+def _run(spec: BenchSpec, headers: dict[str, str], wait_s: float, mode: str) -> Result:
     import asyncio
 
     from llmsim.client.run import bench as measure
 
     allow_many_connections()
-    with stages() as tell:
+    with stages(mode) as tell:
         work = measure(
             spec, headers=headers, wait_s=wait_s, progress=lambda done, total: tell("measuring", done, total)
         )

@@ -32,6 +32,14 @@ def column_map(map: list[str] | None) -> dict[str, str] | None:
     return columns or None
 
 
+def percentile_list(text: str) -> list[float]:
+    """The numbers in --percentiles 50,95,99."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--percentiles takes numbers with commas, such as 50,95,99, but got {text!r}") from None
+
+
 Format = Annotated[
     str | None,
     typer.Option(help="azure, sarathi, mooncake, burstgpt or llmsim; told from the header if not given."),
@@ -108,6 +116,9 @@ class RunOptions:
         list[str] | None,
         typer.Option("--slo", "--goodput", help='Targets in ms: "ttft:200 tpot:50", or repeat it.'),
         Sets("slo", lambda entries: " ".join(entries).split()),
+    ] = None
+    percentiles: Annotated[
+        str | None, typer.Option(help="Percentiles that tables show: 50,95,99."), Sets("percentiles", percentile_list)
     ] = None
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Any option of the run's file: workload.time_scale=0.5")

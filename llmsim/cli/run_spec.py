@@ -73,9 +73,10 @@ def completed(run: RunOptions, mapping: dict[str, Any], needed: Sequence[str] = 
     workload = mapping.setdefault("workload", {})
     if not isinstance(workload, dict):
         return mapping  # for the loader to refuse
-    if missing := [*_missing(workload), *(f"{key} (--{key})" for key in needed if key not in mapping)]:
+    absent = [f"{key!r} is missing; give it in the YAML file or as --{key}" for key in needed if key not in mapping]
+    if missing := [*_missing(workload), *absent]:
         where = "command line" if run.config is None else str(run.config)
-        raise ConfigError(f"{where}: missing: {'; '.join(missing)}")
+        raise ConfigError(f"{where}: {'. '.join(missing)}")
     if run.prompt_tokens is not None and workload.get("trace") is None:
         workload.setdefault("num_requests", DRAWN_REQUESTS)
     return mapping
@@ -89,13 +90,14 @@ def _missing(workload: dict[str, Any]) -> Iterator[str]:
     there = [name for name in ("prompt", "output") if isinstance(lengths, dict) and lengths.get(name) is not None]
     timed = isinstance(arrivals, dict) and arrivals.get("kind", "trace") != "trace"
     if not there:
-        yield f"the requests ({LENGTHS}{'' if timed else f' with {ARRIVALS}'})"
+        what = "lengths of the requests are" if workload else "'workload' is"
+        yield f"{what} missing; give {'them' if workload else 'it'} in the YAML file or as {LENGTHS}{'' if timed else f' with {ARRIVALS}'}"
         return
     for name in ("prompt", "output"):
         if name not in there:
-            yield f"{name} lengths (--{name}-tokens)"
+            yield f"{name} lengths are missing; give --{name}-tokens"
     if not timed:
-        yield f"arrivals ({ARRIVALS})"
+        yield f"arrivals are missing; give {ARRIVALS}"
 
 
 def _base(run: RunOptions, *more: object) -> dict[str, Any]:

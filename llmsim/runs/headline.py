@@ -67,9 +67,13 @@ def config_text(manifest: Mapping[str, Any]) -> str:
 
 
 def beyond_calibration(results: Sequence[Headline]) -> str:
-    """One sentence on how far these runs (of one calibration) left what it was measured on; empty if they did not."""
+    """One sentence on how far these runs left what their calibrations were measured on; empty if they did not."""
     summaries = [result.summary for result in results]
-    reports = [r for s in summaries for r in s.get("calibrations", [s.get("calibration", {})])]
+    return beyond([r for s in summaries for r in s.get("calibrations", [s.get("calibration", {})])])
+
+
+def beyond(reports: Sequence[Mapping[str, Any]]) -> str:
+    """The same by the reports on calibrations in summaries."""
     boxes = [box for box in reports if box.get("iterations_outside_box")]
     if not boxes:
         return ""

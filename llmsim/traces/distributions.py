@@ -72,7 +72,7 @@ class DistributionSpec:
             )
 
     def words(self) -> str:
-        """As a reader needs it: '1,500 tokens', 'lognormal, mean 1,500 tokens, std 1,200'."""
+        """As a reader needs it: '1,500 tokens', '1,500 ± 1,200 tokens (lognormal)'."""
         if self.kind == "fixed":
             return f"{self.value:,} tokens"
         if self.kind == "uniform":
@@ -80,7 +80,7 @@ class DistributionSpec:
         if self.kind == "zipf":
             return f"zipf {self.exponent:g}, {self.low or 1:,} to {self.high:,} tokens"
         limits = "".join(f", {name} {value:,}" for name, value in (("low", self.low), ("high", self.high)) if value)
-        return f"{self.kind}, mean {self.mean:,g} tokens, std {self.std:,g}{limits}"
+        return f"{self.mean:,g} ± {self.std:,g} tokens ({self.kind}{limits})"
 
 
 def distribution(given: str | int, name: str = "length") -> DistributionSpec:

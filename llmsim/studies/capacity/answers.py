@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from llmsim.runs.headline import beyond
 from llmsim.studies.capacity.search import Found, Probe, inversions
 from llmsim.theory.intervals import Estimate, mean_estimate, ratio_estimate
 
@@ -73,14 +75,20 @@ def _probe(probe: Probe) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerResult:
-    """One scheduler over all seeds.
+    """One scheduler (or calibration, load, ...) over all seeds.
 
     `together` is the smallest number of replicas that passed with every seed; None: none did, or a rate was searched.
+    `name` tells it from the others by what differs, `gpus` is how many cards a replica takes, `facts` what was run
+    (llmsim.runs.facts), `bound_rps` its own fluid bound.
     """
 
     label: str
     seeds: tuple[SeedResult, ...]
     together: int | None = None
+    name: str = ""
+    gpus: int = 1
+    facts: Mapping[str, str] = field(default_factory=dict)
+    bound_rps: float | None = None
 
     @property
     def values(self) -> list[float] | None:
@@ -131,8 +139,20 @@ def _beside(seed: SeedResult) -> list[Probe]:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """All schedulers of a search. `varies`: whether another seed is another workload."""
+    """All schedulers of a search. `varies`: whether another seed is another workload.
+
+    `notes` are sentences on calibrations and lengths that hold whatever was found.
+    """
 
     plan: Plan
     schedulers: tuple[SchedulerResult, ...]
     varies: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What `llmsim simulate` warns of, too: of the runs beside the borders, which the answers hang on."""
+        probes = [probe for result in self.schedulers for seed in result.seeds for probe in _beside(seed)]
+        judged = [probe.judgement for probe in probes if probe.judgement is not None]
+        stretched = beyond([report for judgement in judged for report in judgement.calibrations])
+        return [*self.notes, *([stretched] if stretched else [])]

@@ -57,6 +57,7 @@ class Judgement:
     """Whether a run keeps the criterion, every check, and how much of the run the percentiles cannot see.
 
     `censored` of `sent` requests were not finished: they are in no percentile, and missed in attainment.
+    `calibrations` is what the summary says of how far each calibration was stretched.
     """
 
     passed: bool
@@ -64,6 +65,7 @@ class Judgement:
     censored: int
     sent: int
     saturation: str
+    calibrations: tuple[dict[str, Any], ...] = ()
 
     @property
     def binding(self) -> Check:
@@ -129,6 +131,7 @@ class Criterion:
             int(summary["requests"]["censored"]),
             int(summary["sent"]),
             saturation,
+            tuple(summary.get("calibrations") or [summary["calibration"]]) if "calibration" in summary else (),
         )
 
 
