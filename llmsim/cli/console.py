@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MODES = ("auto", "bar", "plain", "none")
 """What --progress takes."""
 EVERY_S = 10.0
-"""Seconds before the first line of progress where nobody asked for lines, and between lines: a short run prints none."""
+"""Seconds before the first line of progress where nobody asked for lines, and between lines."""
 ASKED_S = 1.0
 """Seconds before the first line with --progress plain, which ends with a line, too."""
 

@@ -91,7 +91,8 @@ def _missing(workload: dict[str, Any]) -> Iterator[str]:
     timed = isinstance(arrivals, dict) and arrivals.get("kind", "trace") != "trace"
     if not there:
         what = "lengths of the requests are" if workload else "'workload' is"
-        yield f"{what} missing; give {'them' if workload else 'it'} in the YAML file or as {LENGTHS}{'' if timed else f' with {ARRIVALS}'}"
+        when = "" if timed else f" with {ARRIVALS}"
+        yield f"{what} missing; give {'them' if workload else 'it'} in the YAML file or as {LENGTHS}{when}"
         return
     for name in ("prompt", "output"):
         if name not in there:

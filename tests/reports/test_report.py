@@ -49,7 +49,8 @@ def test_the_tables_hold_the_numbers_and_stars_of_the_terminal() -> None:
     groups = same_requests(runs)
     assert numbers(latency_table(names, summaries, styles(names), groups)) == expected
     # The verdict may be of several words; the columns before it are the terminal's.
-    for row, line in zip(numbers(load_table(names, summaries, styles(names), groups)), load.splitlines()[1:], strict=True):
+    rows = numbers(load_table(names, summaries, styles(names), groups))
+    for row, line in zip(rows, load.splitlines()[1:], strict=True):
         assert row == line.split(maxsplit=len(row))[1:]
 
 
@@ -63,13 +64,13 @@ def test_the_top_says_in_words_what_the_runs_are_of_and_how_many_met_the_slo(tmp
     loads = [{**run, "workload": {**run["workload"], "arrivals": {"kind": "poisson", "rate": rate}}} for rate in (4, 8)]
     results = [simulate(spec) for load in loads for spec in load_runs(mapping=load)]
     text = page(tmp_path, *results)
-    for fact, words in (
+    for fact, told in (
         ("GPU and model", "llama-3.1-8b on h100"),
         ("replicas", "1 replica"),
         ("requests", "40 requests with prompts of 1,500 tokens, outputs of 30 tokens"),
         ("SLO", "TTFT 60 ms"),
     ):
-        assert f"<li><b>{fact}</b> {words}</li>" in text
+        assert f"<li><b>{fact}</b> {told}</li>" in text
     assert re.search(r"<b>offered</b> [\d.]+ requests/s \(poisson, rate 4\) \| [\d.]+ requests/s", text)
     assert re.search(r"Requests within the SLO: [\d.]+ % with ", text)
     assert "Load: " in text

@@ -40,10 +40,9 @@ def _replicas(report: Answers) -> Iterator[str]:
     several = len(report.schedulers) > 1
     for at, ((gpus, count), results) in enumerate(sorted(enough.items())):
         whom = f" with {listed([result.name for result in results])}" if several else ""
-        if at == 0:
-            yield f"{_machines(gpus, count)} {_keeps(gpus)} {conditions(report)}{whom}."
-        else:
-            yield f"{_machines(gpus, count)}{whom}: {_fewer_fail(results)}."
+        fewer = "" if count == 1 else f"; {_fewer_fail(results)}"
+        verb = f" {'keeps' if gpus == 1 else 'keep'} {conditions(report)}" if at == 0 else ""
+        yield f"{_machines(gpus, count)}{verb}{whom}{fewer}."
     for result in report.schedulers:
         if result.together is None:
             decisive = _worst([seed for seed in result.seeds if seed.found.bracket.keeps is None])
@@ -57,10 +56,6 @@ def _replicas(report: Answers) -> Iterator[str]:
 def _machines(gpus: int, count: int) -> str:
     replicas = "1 replica" if count == 1 else f"{count} replicas"
     return f"{gpus} GPU{'' if gpus == 1 else 's'} ({replicas})"
-
-
-def _keeps(gpus: int) -> str:
-    return "keeps" if gpus == 1 else "keep"
 
 
 def _fewer_fail(results: Sequence[SchedulerResult]) -> str:
