@@ -10,7 +10,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 GPU_PYTHON ?= 3.12
 GPU_WHEELS ?= flashinfer-python==0.6.18.post1 apache-tvm-ffi==0.1.15.post2 simpy==4.1.2 loky==3.7.0 plotly==7.1.0 typing-extensions==4.15.0
 
-.PHONY: help live demo test test-live lint types experiments notebooks bench gpu-wheels gpu-campaign clean
+# Tests run on all cores, at most four: their processes share memory and disk, too. PARALLEL= for one after the other.
+PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
+NO_TORCH := not live and not gpu and not readers
+
+.PHONY: help live demo test test-all test-live lint types experiments notebooks bench gpu-wheels gpu-campaign clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -51,11 +55,14 @@ live: $(VENV)/.live  ## add torch for the CPU, which profile and validate need
 demo: $(VENV)/.run  ## set up, serve a shipped workload with four schedulers, show who wins
 	@$(BIN)/llmsim simulate experiments/demo.yaml --out runs
 
-test: $(VENV)/.dev  ## set up, run all tests that need no torch
-	@$(BIN)/python -m pytest -q -m "not live and not gpu and not readers"
+test: $(VENV)/.dev  ## set up, run all tests that need no torch, with some of the costly examples
+	@$(BIN)/python -m pytest -q $(PARALLEL) -m "$(NO_TORCH)"
+
+test-all: $(VENV)/.dev  ## the same with all examples
+	@LLMSIM_TESTS=all $(BIN)/python -m pytest -q $(PARALLEL) -m "$(NO_TORCH)"
 
 test-live: $(VENV)/.serve $(VENV)/.readers  ## add torch, a real server and readers of exports, run the tests that need them
-	@LLMSIM_SERVER_TESTS=required $(BIN)/python -m pytest -q -m "live or readers"
+	@LLMSIM_TESTS=all LLMSIM_SERVER_TESTS=required $(BIN)/python -m pytest -q -m "live or readers"
 
 lint: $(VENV)/.dev  ## ruff
 	@$(BIN)/ruff check llmsim tests experiments

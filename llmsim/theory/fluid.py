@@ -1,13 +1,13 @@
 """The fluid capacity bound: the rate that no scheduler exceeds under a batch-time model, whatever it batches.
 
-A linear programme. Requests bring tokens, decodes, decode context and query-key pairs, however they are batched; the
+A linear program. Requests bring tokens, decodes, decode context and query-key pairs, however they are batched; the
 device may run any mix of iterations that respects what every iteration respects: its price, the token budget, the
 places, and the KV blocks that decodes hold. Replicas share the work as they like, even that of one request. What a real
-run does is one point of that set, so the least time the programme finds is a lower bound on the time a request costs,
+run does is one point of that set, so the least time the program finds is a lower bound on the time a request costs,
 and its inverse an upper bound on the rate.
 
 The solver is exact to about a millionth. Where a decode coefficient is negative (a published fit), decodes that a run
-repeats would lower its price; the programme counts each decode once. Of a tabulated batch time it takes straight lines
+repeats would lower its price; the program counts each decode once. Of a tabulated batch time it takes straight lines
 below its tables (`fluid_tables`), so that bound is looser.
 """
 
@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from llmsim.costs.closed_form import to_femtoseconds
 from llmsim.errors import ConfigError
 from llmsim.theory.fluid_tables import floor_of
-from llmsim.theory.linear_program import NAMES, Programme
+from llmsim.theory.linear_program import NAMES, LinearProgram
 from llmsim.units import FS_PER_SECOND
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def fluid_capacity(
 
     `token_budget` tokens and `max_num_seqs` decodes an iteration at most (None: no limit); `num_blocks` KV blocks of
     the calibration's size (None: its own number). A limit that is left out makes the bound higher, never wrong.
-    Raises ConfigError for lengths or limits below 1, CalibrationError if the programme has no solution.
+    Raises ConfigError for lengths or limits below 1, CalibrationError if the program has no solution.
     """
     node = Node(calibration, replicas, token_budget, max_num_seqs, num_blocks)
     return fluid_capacity_of(
@@ -245,20 +245,20 @@ def _least_time(nodes: Sequence[Node], demand: Demand) -> tuple[float, tuple[flo
     """Seconds of the cluster a request, seconds of replicas by part (as in FluidBound), and iterations."""
     pieces = [(node, piece) for node in nodes for piece in node.pieces()]
     brought = dict(zip(NAMES[2:], demand, strict=True))
-    programme = Programme(len(pieces), brought, min(piece.rough_s(demand) for _, piece in pieces))
+    program = LinearProgram(len(pieces), brought, min(piece.rough_s(demand) for _, piece in pieces))
     for at, (node, piece) in enumerate(pieces):
         for constant, prefill, decode in piece.lines:
             line = {"iterations": constant, "prefill": prefill, "decode": decode, "seconds": -1.0}
-            programme.at_most_zero({at: line})
-        programme.at_most_zero({at: {"prefill": 1.0, "decode": 1.0, "iterations": -piece.most}})
-        programme.at_most_zero({at: {"prefill": -1.0, "decode": -1.0, "iterations": piece.least}})
-        programme.at_most_zero({at: {"decode": 1.0, "iterations": -node.places}})
+            program.at_most_zero({at: line})
+        program.at_most_zero({at: {"prefill": 1.0, "decode": 1.0, "iterations": -piece.most}})
+        program.at_most_zero({at: {"prefill": -1.0, "decode": -1.0, "iterations": piece.least}})
+        program.at_most_zero({at: {"decode": 1.0, "iterations": -node.places}})
     for node in nodes:
         mine = [at for at, (owner, _) in enumerate(pieces) if owner is node]
-        programme.at_most_zero({at: {"context": 1.0, "iterations": -node.kv_tokens} for at in mine})
-        programme.at_most_zero({at: pieces[at][1].price for at in mine}, cluster_s=-node.replicas)
+        program.at_most_zero({at: {"context": 1.0, "iterations": -node.kv_tokens} for at in mine})
+        program.at_most_zero({at: pieces[at][1].price for at in mine}, cluster_s=-node.replicas)
     falls = any(decode < 0 for _, piece in pieces for _, _, decode in piece.lines)
-    seconds, each = programme.least(exactly=["decode"] if falls else [])
+    seconds, each = program.least(exactly=["decode"] if falls else [])
     context = sum(piece.per_decode_context * row[4] for (_, piece), row in zip(pieces, each, strict=True))
     attention = sum(
         piece.per_pair * row[5] + piece.per_prefill_context * row[6]

@@ -1,4 +1,4 @@
-"""The linear programme of the fluid bound: its variables, their units, and the solver."""
+"""The linear program of the fluid bound: its variables, their units, and the solver."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from llmsim.errors import CalibrationError
 
 NAMES = ("iterations", "seconds", "prefill", "decode", "context", "pairs", "past")
-"""Variables of the programme, for each piece of each kind: what its iterations take and what they serve."""
+"""Variables of the program, for each piece of each kind: what its iterations take and what they serve."""
 
 
-class Programme:
+class LinearProgram:
     """Rows over the variables of all pieces, and one last: the seconds in which the cluster serves a mean request.
 
     The solver's tolerances are absolute, 1e-7, and a context token costs less than that in seconds. So variables

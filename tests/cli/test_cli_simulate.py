@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from llmsim.cli import app
 from llmsim.runs.results import Result
 from llmsim.testing import check_scheduler
+from tests.command import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["simulate", "--trace", "sharegpt4", "--num-requests", "60", "--calibration", "rtx-6000-ada/mistral-7b"]
@@ -100,8 +101,8 @@ def test_replicas_loads_slos_and_overrides_take_effect():
         (["--slo", "ttft:1000", "tpot:50"], 'quote the targets, --slo "ttft:1000 tpot:50", or give --slo once'),
     ],
 )
-def test_an_error_is_one_line_on_stderr_and_exit_code_1(arguments, said):
-    done = run(*OPEN, *arguments)
+def test_an_error_is_one_line_on_stderr_and_exit_code_1(arguments, said, capfd):
+    done = typed(capfd, *OPEN, *arguments)
     assert done.returncode == 1
     assert done.stdout == ""
     assert said in done.stderr

@@ -83,3 +83,17 @@ def test_members_that_share_a_finish_leave_in_the_order_they_joined():
     for i in (5, 2, 9):
         decodes.join(Request(i, 0, 10, 4))
     assert [r.id for r in decodes.advance(4)] == [5, 2, 9]
+
+
+def test_who_left_does_not_finish_whether_its_last_step_is_passed_or_met():
+    decodes = DecodeSet(16)
+    passed, met, last = (Request(i, 0, 10, outputs) for i, outputs in enumerate((3, 5, 9)))
+    assert decodes.longest == 0
+    for request in (passed, met, last):
+        decodes.join(request)
+    decodes.leave(passed)
+    decodes.leave(met)
+    assert list(decodes.advance(5)) == []
+    assert decodes.longest == 15
+    assert [r.id for r in decodes.advance(4)] == [last.id]
+    assert (passed.generated, last.generated) == (0, 9)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from llmsim.engine.cluster import Cluster
 from llmsim.schedulers.vllm_v1 import VllmV1
+from tests.effort import examples
 from tests.engine.build import POLICIES, BentCost, CurvedCost, GridCost, LineCost, outcome, serve, workload
 
 COSTS = {"line": LineCost, "curve": CurvedCost, "bend": BentCost, "grid": GridCost}
@@ -38,7 +39,7 @@ def tables_equal(one: Cluster, other: Cluster) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=examples(25, 10), deadline=None, derandomize=True)
 @given(
     cost=st.sampled_from([*COSTS, "grid"]),
     seed=st.integers(0, 10**6),
@@ -61,7 +62,7 @@ def test_macro_steps_equal_single_steps_bit_for_bit(policy, cost, seed, semantic
     )
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=examples(200, 60), deadline=None, derandomize=True)
 @given(
     cost=st.sampled_from(list(COSTS)),
     seed=st.integers(0, 10**6),

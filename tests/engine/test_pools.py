@@ -24,6 +24,7 @@ from llmsim.schedulers.sarathi import Sarathi
 from llmsim.schedulers.vllm_v1 import VllmV1
 from llmsim.spec import registry
 from llmsim.spec.cluster_spec import GroupSpec, StepSpec
+from tests.effort import examples
 from tests.engine.build import MAX_MODEL_LEN, GridCost, LineCost, outcome, workload
 from tests.engine.observe import requests_of
 
@@ -73,7 +74,7 @@ schedules = st.lists(st.tuples(st.integers(1, 30), st.integers(0, 4)), min_size=
 
 
 @pytest.mark.parametrize("router", ROUTERS)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=examples(25, 10), deadline=None, derandomize=True)
 @given(
     changes=schedules,
     first=st.integers(0, 3),

@@ -20,6 +20,7 @@ from llmsim.schedulers.sarathi import Sarathi
 from tests.executors.runners import FakeRunner
 
 SECONDS = 0.002
+pytestmark = pytest.mark.alone
 
 
 def serve(requests, *, clock="skip", policy=None, seconds=SECONDS, num_blocks=70):

@@ -213,6 +213,19 @@ def test_groups_of_equal_replicas_are_the_plain_cluster():
 
 
 @pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("least_tokens,expected_output_tokens=0", "expected_output_tokens must be at least 1 but got 0"),
+        ("least_work,learn_from=0", "learn_from must be at least 1 answer, or none, but got 0"),
+        ("least_work,decode_batch=0", "decode_batch must be at least 1 but got 0"),
+    ],
+)
+def test_options_that_cannot_mean_anything_are_refused(line, message):
+    with pytest.raises(ConfigError, match=message):
+        registry.build("router", line)
+
+
+@pytest.mark.parametrize(
     ("cluster", "message"),
     [
         ({"replicas": 5, "groups": [{"replicas": 2}]}, "groups hold 2 replicas but replicas is 5"),

@@ -114,6 +114,18 @@ def test_hold_n_times_one_batch_of_n_decodes_and_a_prompt_that_fills_the_budget(
     assert all(r.finish_ns > 0 for r in requests)
 
 
+def test_hold_n_of_nobody_times_the_prompt_alone_and_then_serves_the_rest_as_memory_allows():
+    """Prompts of 60 tokens, 4 blocks with their answers, are the whole budget; 9 blocks hold two of them."""
+    requests = requests_of([(0, 28, 3), (0, 60, 3), (0, 60, 3), (0, 60, 3)])
+    seen = Batches()
+    serve(requests, lambda: HoldN(token_budget=60, hold_n=0), num_blocks=9, observer=seen, macro=False)
+    shapes = [([i for i, _ in batch.prefills], batch.decodes) for batch in seen.batches]
+    assert shapes[0] == ([1], [])
+    assert all(len(prefills) <= 1 and not (prefills and decodes) for prefills, decodes in shapes)
+    assert sorted(i for prefills, _ in shapes for i in prefills) == [0, 1, 2, 3]
+    assert all(r.generated == 3 for r in requests)
+
+
 def test_hold_n_without_enough_requests_is_an_error_not_a_shorter_table():
     with pytest.raises(StalledError, match="formed no batch"):
         serve(requests_of([(0, 300, 5)] * 3), lambda: HoldN(hold_n=8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 import pytest
 
@@ -16,18 +17,23 @@ from llmsim.schedulers.vllm_v0 import VllmV0
 from llmsim.schedulers.vllm_v1 import VllmV1
 from llmsim.spec import registry
 from llmsim.testing import check_scheduler
+from llmsim.testing.conformance import CASES
+from tests.effort import cases
 from tests.engine.build import POLICIES, serve
 from tests.engine.observe import Batches, requests_of
+
+SOME = cases(CASES, 7)
+"""By default seven of the eighteen: every load and pool, with and without ties, first tokens early and late."""
 
 
 @pytest.mark.parametrize("name", registry.names("scheduler"))
 def test_every_registered_policy_conforms(name):
-    check_scheduler(registry.resolve("scheduler", name))
+    check_scheduler(registry.resolve("scheduler", name), cases=SOME)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_variant_conforms(policy):
-    check_scheduler(POLICIES[policy])
+    check_scheduler(POLICIES[policy], cases=SOME)
 
 
 def test_a_policy_that_reads_the_output_length_is_caught():
@@ -99,6 +105,8 @@ def test_vllm_v1_judges_what_fits_by_its_own_watermark():
         ("slai,default_tbt_s=.nan", "default_tbt_s must be a finite number"),
         ("slai,below_memory_limit_offset=.nan", "below_memory_limit_offset must be a finite number"),
         ("niyama,execution_threshold=.nan", "execution_threshold must be a finite number"),
+        ("slai,order=lifo", "order must be 'fcfs' or 'spf' but got 'lifo'"),
+        ("niyama,mode=lifo", "mode must be one of fcfs"),
         ("niyama,tier_deadlines_s=5", "tier_deadlines_s must be a list of seconds"),
         ("naive,timeout_s=.inf", "timeout_s must be a finite number"),
     ],
@@ -259,3 +267,68 @@ def test_prompts_under_way_stay_in_order_of_arrival_whoever_enters():
     for at in (1, 3, 2, 0):
         policy.start_prefill(requests[at])
     assert policy.prefilling == requests
+
+
+RESERVES = ("orca", "faster_transformer")
+"""They keep room for the longest sequence the model takes, and preempt nobody."""
+
+
+@pytest.mark.parametrize("policy", [name for name in POLICIES if name not in RESERVES])
+def test_who_is_longer_than_the_model_after_a_preemption_is_refused_and_the_others_are_served(policy):
+    """Prompts of 150 tokens and answers of 100 where the model takes 200: whoever lost 50 tokens cannot begin anew."""
+    requests = requests_of([(i, 150, 100) for i in range(12)])
+    cluster = serve(requests, POLICIES[policy], num_blocks=62, max_model_len=200)
+    refused = [r for r in requests if r.rejected]
+    assert refused or not any(r.preemptions for r in requests)
+    for request in refused:
+        assert request.preemptions
+        assert request.rejected == f"{request.prefill_tokens} tokens to prefill are more than max_model_len=200"
+        assert request.prefill_tokens > 200
+    assert all(r.generated == 100 for r in requests if not r.rejected)
+    (replica,) = cluster.replicas
+    assert replica.kv.used_blocks == replica.outstanding == replica.prefill_left == 0
+
+
+def test_vllm_v1_admits_beside_long_prompts_only_what_its_budget_holds():
+    """Two long prompts take 60 tokens a step each: ten decodes fit beside them, and ten more requests wait."""
+    seen = Batches()
+    requests = requests_of([(0, 2000, 2)] * 2 + [(0, 10, 30)] * 20)
+    policy = lambda: VllmV1(  # noqa: E731
+        max_num_batched_tokens=130, max_num_seqs=128, long_prefill_token_threshold=60, reserve_full_isl=False
+    )
+    serve(requests, policy, num_blocks=2000, observer=seen, macro=False)
+    beside = [b for b in seen.batches if [c for _, c in b.prefills] == [60, 60]]
+    assert max(len(b.decodes) for b in beside) == 10
+    assert all(sum(c for _, c in b.prefills) + len(b.decodes) <= 130 for b in seen.batches)
+    ends = [r.finish_ns for r in requests[2:]]
+    assert ends[:10] == sorted(ends[:10])
+    assert max(ends[:10]) < min(ends[10:]), "those in front were served first"
+    assert all(r.generated == r.output_tokens for r in requests)
+
+
+@dataclass
+class Bursts(VllmV1):
+    """A variant whose prompts begin with chunks of ten tokens and then take all there is."""
+
+    long_prefill_token_threshold: int = 500
+
+    def _chunk(self, request):
+        return min(super()._chunk(request), 10 if request.computed < 40 else 10**9)
+
+
+def test_vllm_v1_holds_back_decodes_that_the_budget_does_not_reach_and_they_go_on_afterwards():
+    """A prompt of 600 tokens is first in line; from its fifth chunk on it leaves nothing to the decodes behind it."""
+    requests = requests_of([(0, 600, 2)] + [(0, 10, 30)] * 20)
+    seen = Batches()
+    policy = lambda: Bursts(max_num_batched_tokens=130, max_num_seqs=128, reserve_full_isl=False)  # noqa: E731
+    serve(requests, policy, num_blocks=2000, observer=seen, macro=False)
+    shapes = [(b.prefills, len(b.decodes)) for b in seen.batches]
+    first = shapes.index(([(0, 130)], 0))
+    assert shapes[first - 1] == ([(0, 10)], 20)
+    assert shapes[first : first + 4] == [([(0, 130)], 0)] * 4
+    assert shapes[first + 4] == ([(0, 40)], 20), "the rest of the prompt, and all who were held back"
+    assert all(r.generated == r.output_tokens for r in requests)
+
+
+def test_a_policy_that_holds_decodes_back_conforms():
+    check_scheduler(lambda: Bursts(max_num_batched_tokens=130, max_num_seqs=128), cases=SOME)

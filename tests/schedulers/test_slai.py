@@ -19,6 +19,7 @@ from llmsim.engine.cluster import Cluster
 from llmsim.schedulers.base import Scheduler
 from llmsim.schedulers.cohorts import Cohort, Cohorts, Steps
 from llmsim.schedulers.slai import Slai
+from tests.effort import examples
 from tests.engine.build import GridCost, LineCost, serve, workload
 from tests.engine.observe import Batches
 
@@ -92,7 +93,7 @@ TARGETS = [(None,), (0.1, 0.5), (0.03, 0.05, 1.5), (0.02, 0.025, 0.03, 0.035)]
 """Seconds between tokens, by class; those of the last differ by an iteration of GridCost, so that classes tie, too."""
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60, 25), deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10**6),
     rate=st.sampled_from([3.0, 15.0, 1e4]),

@@ -55,7 +55,7 @@ class Killer:
 
 
 def test_a_worker_that_is_killed_loses_no_run_and_doubles_none(tmp_path):
-    base = GRID["base"] | {"workload": GRID["base"]["workload"] | {"num_requests": 1500}}
+    base = GRID["base"] | {"workload": GRID["base"]["workload"] | {"num_requests": 800}}
     mapping = grid(base=base, seeds=6)
     with cluster(tmp_path) as (address, workers):
         wait_for(address, 2)

@@ -33,8 +33,8 @@ LIMIT_S = 60
 FEW_VALUES = 40
 """Different latencies that a stream of few values keeps; the percentiles of more are estimated."""
 TABLES = ("requests", "iterations", "token_ranges")
-FACTS = ("config", "seed", "workload", "calibration", "calibrations")
-"""What of a manifest depends on the run alone."""
+FACTS = ("config", "seed", "workload")
+"""What of a manifest depends on the run alone. Summaries name the calibrations, whose files may gain a source."""
 
 
 class TooLong(BaseException):
@@ -85,7 +85,7 @@ def _in_python(drawn: Drawn, out: Path) -> Any:
 
     for run in load_runs(drawn.file, drawn.overrides):
         if drawn.way.startswith("stream"):
-            few = {"exact_values": FEW_VALUES} if drawn.way != "stream" else {}
+            few: dict[str, Any] = {"exact_values": FEW_VALUES} if drawn.way != "stream" else {}
             yield simulate_stream(run, out, **few).load()
         else:
             result = simulate(run)
@@ -123,7 +123,7 @@ def _folders(out: Path) -> list[Path]:
 def _of_folder(folder: Path) -> dict[str, Any]:
     from llmsim import Result
 
-    return _of_result(Result.load(folder)) | {"saved": (folder / "summary.json").read_text(encoding="utf-8")}
+    return _of_result(Result.load(folder)) | {"summary": (folder / "summary.json").read_text(encoding="utf-8")}
 
 
 def _of_result(result: Result) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def explain(difference: Difference, here: list[Path], there: list[Path]) -> Diff
 def _parts(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Names of the parts of a record and their text."""
     runs = record["runs"]
-    for part in ("summary", "saved", "tables", "manifest", "warnings"):
+    for part in ("summary", "tables", "manifest", "warnings"):
         for at, run in enumerate(runs):
             if part in run:
                 yield f"run {at}.{part}", run[part] if isinstance(run[part], str) else json.dumps(run[part])

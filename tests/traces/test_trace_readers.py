@@ -206,6 +206,7 @@ def test_a_table_made_in_python_is_checked() -> None:
         Trace.from_table(good.assign(x=1))
 
 
+@pytest.mark.alone
 def test_the_real_traces_are_read_whole_and_fast(shared: Path) -> None:
     rows = {
         "AzureLLMInferenceTrace_code.csv.gz": 8819,

@@ -112,14 +112,18 @@ def table(rows: int = 60, span_s: float = 60.0) -> pd.DataFrame:
     )
 
 
-@pytest.fixture
-def trace(write: Write) -> str:
-    return str(write(table().to_csv(index=False)))
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("trace") / "trace.csv"
+    path.write_text(table().to_csv(index=False))
+    return str(path)
 
 
-@pytest.fixture
-def twin(write: Write) -> str:
-    return str(write(twinfile.dump(make_twin(Trace.from_table(table(400)), "small")), "small.json"))
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("twin") / "small.json"
+    path.write_bytes(twinfile.dump(make_twin(Trace.from_table(table(400)), "small")).encode())
+    return str(path)
 
 
 @pytest.mark.parametrize("kind", DISTRIBUTIONS)

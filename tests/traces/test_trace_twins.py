@@ -88,6 +88,7 @@ def test_a_shipped_twin_says_where_it_comes_from(name: str) -> None:
     assert ("arrivals" in twin) == name.startswith("azure")
 
 
+@pytest.mark.alone
 def test_drawing_is_fast() -> None:
     start = time.perf_counter()
     load_twin(FILE / "azure-conv.json").draw(100_000, np.random.default_rng(0))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from llmsim.calibrate.fitting.features import SUMS
+from llmsim.calibrate.fitting.fit_result import BatchTimeFit
+from llmsim.calibrate.importers import vllm_forward
 from llmsim.calibrate.importers.options import ImportOptions
 from llmsim.calibrate.importers.registry import importer_named
 from llmsim.calibrate.importers.vllm_forward import forward_table, import_vllm_forward, read_forward
@@ -23,6 +27,23 @@ from tests.calibrate.importers.forward_files import LINEAR, PLAN, forward_cases,
 
 GIVEN: dict[str, Any] = {"device": "h100", "model": "llama-3-8b", "host_us": 800.0, "num_blocks": 27000}
 CASES = forward_cases()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def equal_tables_are_fitted_once() -> Iterator[None]:
+    """Most tests import the same batches, and the fit depends on the table alone."""
+    fits: dict[str, BatchTimeFit] = {}
+    fit_batch_time = vllm_forward.fit_batch_time
+
+    def fitted(table: pd.DataFrame) -> BatchTimeFit:
+        key = table.to_csv()
+        if key not in fits:
+            fits[key] = fit_batch_time(table)
+        return fits[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vllm_forward, "fit_batch_time", fitted)
+        yield
 
 
 def imported(tmp_path: Path, cases: object = None, **options: Any):

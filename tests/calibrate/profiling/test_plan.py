@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -12,12 +14,13 @@ from llmsim.calibrate.profiling.cases import parse_case
 from llmsim.calibrate.profiling.grid import Limits
 from llmsim.calibrate.profiling.plan import Plan, default_plan, fit_to_budget, list_plans, load_plan
 from llmsim.errors import ConfigError
+from tests.effort import examples
 
 GPU = {"max_model_len": 8192, "kv_tokens": 600_000, "max_tokens": 8192, "max_seqs": 512}
 CPU = {"max_model_len": 2048, "kv_tokens": 65_536, "max_tokens": 512, "max_seqs": 64}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60, 30))
 @given(st.integers(2, 40_000), st.integers(16, 900_000), st.integers(1, 9000), st.integers(1, 700), st.integers(0, 9))
 def test_no_case_exceeds_any_limit(max_model_len, kv_tokens, max_tokens, max_seqs, seed):
     plan = default_plan(
@@ -101,10 +104,15 @@ def test_a_budget_takes_the_same_share_of_every_stratum_and_no_corner():
     assert [case for case in plan.cases if case in smaller.cases] == list(smaller.cases)
 
 
+@cache
+def sixty_cases() -> Plan:
+    return default_plan(**CPU, cases=60)
+
+
 @given(st.floats(0.1, 100), st.integers(1, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_what_is_left_fits_the_budget(budget, repeats):
-    plan = default_plan(**CPU, cases=60)
+    plan = sixty_cases()
     seconds = {case.name: 1e-4 * (1 + case.tokens) for case in plan.cases}
     try:
         smaller = fit_to_budget(plan, seconds, budget, repeats)

@@ -15,6 +15,7 @@ from llmsim.runs.results import TABLES, Result
 from llmsim.runs.streaming import run as streamed_run
 from llmsim.runs.streaming import stream as stream_module
 from llmsim.spec.run_spec import load_runs
+from tests.effort import cases
 
 CLASSES = [{"name": "chat", "share": 0.6, "tbt_s": 0.05, "ttft_s": 1}, {"name": "batch", "share": 0.4}]
 NORMAL = {"kind": "normal", "mean": 400, "std": 350, "high": 3000}
@@ -85,7 +86,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-@pytest.mark.parametrize("block", [7, 64])
+@pytest.mark.parametrize("block", cases([7, 64], 1))
 def test_a_streamed_run_is_the_run_in_memory(name, block, tmp_path, monkeypatch):
     monkeypatch.setattr(streamed_run, "BLOCK", block)
     monkeypatch.setattr(stream_module, "FILE_AT", 1)
