@@ -100,7 +100,10 @@ def _show(results: Sequence[Headline], directories: list[Path], run: RunOptions)
 
     names = run_names(results)
     if run.as_json:
-        print(json.dumps([result.summary for result in results], indent=2))
+        told = [result.summary for result in results]
+        if len(results) > 1 and names != [result.label for result in results]:  # more than the policy differs
+            told = [{"run": name, **summary} for name, summary in zip(names, told, strict=True)]
+        print(json.dumps(told, indent=2))
     else:
         print(comparison(results))
     _warn(names, results)

@@ -91,8 +91,10 @@ def _served(config: Mapping[str, Any], names: Sequence[str]) -> str:
 def _replicas(config: Mapping[str, Any], names: Sequence[str]) -> str:
     cluster = config.get("cluster") or {}
     if groups := cluster.get("groups"):
-        counts = [f"{group.get('replicas', 1)}{' at first' if group.get('schedule') else ''}" for group in groups]
-        return f"groups of {', '.join(counts)} replicas, {_policy(cluster.get('router'))}"
+        counts = ", ".join(str(group.get("replicas", 1)) for group in groups)
+        come_and_go = any(group.get("schedule") for group in groups)
+        words = f"replicas that come and go, at first {counts}" if come_and_go else f"groups of {counts} replicas"
+        return f"{words}, {_policy(cluster.get('router'))}"
     if "calibration" not in config:
         return ""
     count = int(cluster.get("replicas") or 1)
