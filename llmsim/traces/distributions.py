@@ -33,8 +33,8 @@ DISTRIBUTION_KINDS = tuple(_OPTIONS)
 LONGEST = 10_000_000
 """Tokens; a zipf table beyond this would not fit in memory, and no context is longer."""
 SHAPES = "a number of tokens as 1500, uniform:100-2000, normal:MEAN,STD, lognormal:MEAN,SPREAD (0.8: std is 0.8 x mean)"
-TOLD_FROM = 0.01
-"""A mean that moves by less than this share of it is not told: a thousand draws scatter by more."""
+TOLD_FROM = 0.02
+"""A mean that moves by less than this share of it is not told: the mean of a thousand draws scatters by as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,9 +166,11 @@ def mean_moved(spec: DistributionSpec) -> str:
     if abs(found / spec.mean - 1) < TOLD_FROM:
         return ""
     ends = f"below {spec.low or 1}" + (f" and above {spec.high:,}" if spec.high else "")
+    lognormal = "a lognormal of that mean has no tail below 1"
+    instead = lognormal if spec.kind == "normal" else "give a mean that allows for it"
     return (
         f"{spec.kind} with mean {spec.mean:,g} and std {spec.std:,g} is clipped {ends}, so its mean is {found:,.0f} "
-        f"({found / spec.mean - 1:+.1%}); a lognormal has no tail below 1, or give a mean that allows for it"
+        f"({found / spec.mean - 1:+.1%}); {instead}"
     )
 
 

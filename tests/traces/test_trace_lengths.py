@@ -165,7 +165,7 @@ def test_the_mean_of_clipped_draws_is_known_and_told_where_it_moved(options: dic
     spec = DistributionSpec(**options)
     tokens = draw_lengths(spec, 400_000, np.random.default_rng(3))
     assert clipped_mean(spec) == pytest.approx(tokens.mean(), rel=0.005)
-    moved = abs(tokens.mean() / spec.mean - 1) > 0.01  # type: ignore[operator]
+    moved = abs(tokens.mean() / spec.mean - 1) > 0.02  # type: ignore[operator]
     assert bool(mean_moved(spec)) == moved
 
 
