@@ -62,7 +62,7 @@ class RunOptions:
     ] = None
     on_long: Annotated[
         str | None,
-        typer.Option(help="Prompts the model cannot take: error (default), drop or clip."),
+        typer.Option(help="Over the limit: error (prompts; default), drop or clip (with answers)."),
         Sets("workload.on_long"),
     ] = None
     rate: Annotated[

@@ -30,7 +30,7 @@ Out = Annotated[
     Path,
     typer.Option("--out", "-o", help="File to write: .csv, .jsonl (Mooncake), these with .gz, or .parquet."),
 ]
-OnLong = Annotated[str, typer.Option(help="Prompts over the limit: error, drop, or clip (scale down).")]
+OnLong = Annotated[str, typer.Option(help="Over the limit: error (prompts), or drop, clip (scale down; with answers).")]
 Limit = Annotated[int | None, typer.Option("--max-model-len", help="The model's limit in tokens.")]
 
 

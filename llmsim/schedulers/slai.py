@@ -48,7 +48,6 @@ class Slai(Scheduler):
     fixed_offset: bool = False
     order: str = "spf"
     user_priority: bool = False
-
     ends_at_limit = False
 
     def __post_init__(self) -> None:

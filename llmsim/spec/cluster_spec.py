@@ -28,11 +28,13 @@ def at_least(minimum: float, most: float = math.inf, **values: float | None) -> 
 class EngineSpec:
     """The engine around the scheduler; None takes the calibration's value.
 
-    `watermark` is the share of blocks kept free at admission. `first_token_at_prefill_end` and
-    `preempted_request_regenerates_output` are the semantics of vLLM (true, false) or of SLAI and Sarathi's
-    OSDI branch (false, true). `async_scheduling`: each batch is formed when the one before it starts (vLLM from 0.14
-    on; policies that do so have `runs_ahead`; None takes the calibration's engine). `enable_prefix_caching`: KV blocks
-    are found again by their content (policies that can have `finds_prefixes`; None: they are not).
+    A `block_size` without `num_blocks` shares the calibration's KV memory out anew: its bytes stay. `max_model_len`
+    is the longest sequence, prompt and answer. `watermark` is the share of blocks kept free at admission.
+    `first_token_at_prefill_end` and `preempted_request_regenerates_output` are the semantics of vLLM (true, false) or
+    of SLAI and Sarathi's OSDI branch (false, true). `async_scheduling`: each batch is formed when the one before it
+    starts (vLLM from 0.14 on; policies that do so have `runs_ahead`; None takes the calibration's engine).
+    `enable_prefix_caching`: KV blocks are found again by their content (policies that can have `finds_prefixes`; None:
+    they are not).
     `host_overhead_s` seconds are added to every iteration. The engine forms no batch in the first `startup_lag_s`
     seconds, though requests arrive (SLAI's driver hands 16,384 over before it starts); a replica that a schedule adds
     gets its first request after them.

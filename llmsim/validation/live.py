@@ -108,8 +108,8 @@ def _check_fit(group: ReplicaGroup, runner: ModelRunner) -> None:
     if group.block_size != runner.spec.page_size:
         raise ConfigError(
             f"the run's KV blocks hold {group.block_size} tokens but the device's pages hold {runner.spec.page_size}; "
-            "leave engine.block_size out, or give the executor pages of that size: kernels that were measured on other "
-            "pages take other times"
+            "leave engine.block_size out, and give the executor the calibration's block size: kernels take other times "
+            "on other pages"
         )
     if group.num_blocks + SCRATCH_PAGES > runner.num_pages:
         raise ConfigError(

@@ -87,7 +87,8 @@ def test_what_cannot_be_compared_is_refused(same):
     with pytest.raises(ConfigError, match="use vllm"):
         compare_against(SPEC.replace(definitions="slai"), run)
     short = SPEC.replace(engine=SPEC.engine.__class__(max_model_len=300))
-    with pytest.raises(ConfigError, match=r"row \d+: request bench-\d+ has a prompt of \d+ tokens but .* takes 300"):
+    said = r"row \d+: request bench-\d+ has a prompt of \d+ tokens and an answer of \d+, but .* takes 300 together"
+    with pytest.raises(ConfigError, match=said):
         compare_against(short, run)
 
 

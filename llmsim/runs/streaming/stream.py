@@ -85,7 +85,8 @@ class Stream:
         done, self._done = self._done, [request for request in self._done if request.id in departing]
         if self._done:
             done = [request for request in done if request.id not in departing]
-        self._file(done, [*self._cluster.in_flight.values(), *self._done])
+        if done or not self._done:
+            self._file(done, [*self._cluster.in_flight.values(), *self._done])
 
     def _file(self, done: list[Request], in_flight: Iterable[Request]) -> None:
         window = self._windows.take(done, in_flight)

@@ -40,8 +40,12 @@ RUNS = {
     "vllm": spec_of(),
     "preemptions": spec_of("sarathi,chunk_size=512", engine={"num_blocks": 500}),
     "preempted with the last token in flight": spec_of(
-        lengths={"kind": "synthetic", "prompt": NORMAL | {"high": 600}, "output": OUTPUTS | {"high": 12}},
-        arrivals={"kind": "closed_loop", "max_concurrency": 30},
+        lengths={
+            "kind": "synthetic",
+            "prompt": {"kind": "normal", "mean": 30, "std": 30, "high": 60},
+            "output": {"kind": "normal", "mean": 50, "std": 50, "high": 100},
+        },
+        arrivals={"kind": "closed_loop", "max_concurrency": 40},
         engine={"num_blocks": 60, "async_scheduling": True},
     ),
     "slai definitions": spec_of("slai", definitions="slai", engine={"first_token_at_prefill_end": False}),
