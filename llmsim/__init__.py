@@ -1,7 +1,7 @@
 """llmsim: a trace-driven discrete-event simulator of LLM serving with calibrated GPU cost models.
 
-    from llmsim import load_runs, simulate
-    result = simulate(load_runs("run.yaml")[0])
+    from llmsim import simulate
+    result = simulate("run.yaml")
     result.summary, result.requests, result.iterations
 
 Names load on first use: importing the package imports none of pandas, torch, plotly, sklearn.
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from llmsim.core.batch import Batch, Work

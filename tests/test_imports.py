@@ -42,12 +42,13 @@ ONLY_IN = {
     "flashinfer": {"executors"},
     "aiohttp": {"client"},
     "distributed": {"sweep"},
+    "duckdb": {"traces"},
 }
 POLICIES_MAY = {
     "schedulers": {"core", "errors", "schedulers", "units"},
     "routers": {"core", "costs", "errors", "routers", "units"},
 }
-NOT_AT_START = ("numpy", "pandas", "torch", "plotly", "sklearn", "simpy", "pyarrow", "scipy")
+NOT_AT_START = ("numpy", "pandas", "torch", "plotly", "sklearn", "simpy", "pyarrow", "scipy", "duckdb")
 
 
 def module_of(path: Path) -> str:

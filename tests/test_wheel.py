@@ -34,6 +34,10 @@ def test_the_wheel_simulates_outside_the_checkout(tmp_path):
     ran = subprocess.run(run, cwd=work, env=environment, capture_output=True, text=True, check=True)
     (summary,) = json.loads(ran.stdout)
     assert summary["completed"] == 20
+    version = [sys.executable, "-m", "llmsim", "--version"]
+    said = subprocess.run(version, cwd=work, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split()[1] == wheel.name.split("-")[1]
+    assert (site / "llmsim" / "py.typed").exists()
     code = (
         "import llmsim, llmsim.data as d; from llmsim.costs.models import load_model; "
         "from llmsim.calibrate.profiling.plan import load_plan; load_model('tiny'), load_plan('tiny-cpu'); "

@@ -10,7 +10,8 @@ import simpy
 
 from llmsim.runs.simulation import Run
 from llmsim.spec.run_spec import ClusterSpec, EngineSpec, RunSpec
-from llmsim.traces.lengths import DistributionSpec, LengthsSpec
+from llmsim.traces.distributions import DistributionSpec
+from llmsim.traces.lengths import LengthsSpec
 from llmsim.traces.workload import ArrivalsSpec, WorkloadSpec
 
 TIMEOUTS = 300_000

@@ -1,19 +1,34 @@
 """The command line: parse, call, print, exit code. Results go to stdout, progress and warnings to stderr.
 
-Exit codes: 0 done, 1 an error (one line on stderr), 2 a wrong command line, 130 interrupted,
-143 terminated.
+Exit codes: 0 done, 1 an error (one line on stderr; a traceback if a policy of the user's own fails), 2 a wrong
+command line, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
+from typing import Annotated
 
 import typer
 
-from llmsim.cli import bench, calibrations, capacity, export, profile, report, simulate, sweep, trace, validate
+from llmsim.cli import (
+    bench,
+    calibrations,
+    capacity,
+    export,
+    policies,
+    profile,
+    report,
+    simulate,
+    sweep,
+    trace,
+    validate,
+)
+from llmsim.cli.errors import explained
+from llmsim.cli.groups import refuse_repeats
 from llmsim.cli.stopping import Terminated, terminable
-from llmsim.errors import LlmsimError
 
 app = typer.Typer(
     name="llmsim",
@@ -21,6 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(name="simulate")(simulate.simulate)
 app.command(name="capacity")(capacity.capacity)
@@ -30,8 +46,24 @@ app.command(name="report")(report.report)
 app.command(name="export")(export.export)
 app.command(name="profile")(profile.profile)
 app.command(name="validate")(validate.validate)
+app.command(name="schedulers")(policies.schedulers)
+app.command(name="routers")(policies.routers)
 app.add_typer(calibrations.app, name="calibrations")
 app.add_typer(trace.app, name="trace")
+refuse_repeats(app)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"llmsim {import_module('llmsim').__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Simulate LLM serving: which scheduler, how many GPUs, what latency, before you deploy."""
 
 
 def main() -> None:
@@ -39,9 +71,6 @@ def main() -> None:
     try:
         with terminable():
             app()
-    except LlmsimError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -51,6 +80,9 @@ def main() -> None:
     except BrokenPipeError:  # the reader (head, less) went away: not an error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except OSError as error:  # a folder that cannot be written, a full disk
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        text = explained(error)
+        if text is None:
+            raise
+        print(text, file=sys.stderr)
         sys.exit(1)

@@ -15,7 +15,7 @@ import typer
 from llmsim.cli.console import say, stages, warn
 from llmsim.cli.groups import expand_groups
 from llmsim.cli.options import RunOptions
-from llmsim.cli.run_spec import run_mapping
+from llmsim.cli.run_spec import completed, run_mapping
 from llmsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def bench(
     )  # fmt: skip
     mapping = run_mapping(run) | {key: value for key, value in own.items() if value is not None}
     spec = _spec(run, mapping)
-    result = _run(spec, _headers(header or []), wait)
+    result = _run(spec, _headers(header or []), wait, run.progress)
     _show(result, spec, run.out, run.as_json)
     if result.summary["client"]["interrupted"]:
         raise typer.Exit(INTERRUPTED)
@@ -85,11 +85,8 @@ def need_aiohttp() -> None:
 
 def _spec(run: RunOptions, mapping: dict[str, Any]) -> BenchSpec:
     from llmsim.client.spec import load_bench
-    from llmsim.spec.run_spec import apply_override
 
-    for line in run.overrides or ():
-        apply_override(mapping, line)
-    return load_bench(mapping, "command line" if run.config is None else str(run.config))
+    return load_bench(completed(run, mapping), "command line" if run.config is None else str(run.config))
 
 
 def _range(text: str | None) -> list[int] | None:
@@ -117,21 +114,25 @@ def _headers(given: list[str]) -> dict[str, str]:
     """Those given, and the key in OPENAI_API_KEY, if there is one."""
     key = os.environ.get("OPENAI_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    seen: set[str] = set()
     for line in given:
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
             raise ConfigError("--header takes 'Name: value' but got a line without a name or a colon")
+        if name.strip().casefold() in seen:
+            raise ConfigError(f"--header gives {name.strip()} twice; give it once")
+        seen.add(name.strip().casefold())
         headers[name.strip()] = value.strip()
     return headers
 
 
-def _run(spec: BenchSpec, headers: dict[str, str], wait_s: float) -> Result:
+def _run(spec: BenchSpec, headers: dict[str, str], wait_s: float, mode: str) -> Result:
     import asyncio
 
     from llmsim.client.run import bench as measure
 
     allow_many_connections()
-    with stages() as tell:
+    with stages(mode) as tell:
         work = measure(
             spec, headers=headers, wait_s=wait_s, progress=lambda done, total: tell("measuring", done, total)
         )

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from llmsim.cli.console import warn
+from llmsim.cli.groups import OnceGroup
 from llmsim.cli.options import Json
 from llmsim.errors import ConfigError
 
 
-class _Group(TyperGroup):
+class _Group(OnceGroup):
     """`llmsim calibrations NAME` is `llmsim calibrations show NAME`: a name has a slash or ends in .json."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -12,24 +12,39 @@ from typing import Annotated
 
 import typer
 
-from llmsim.cli.groups import Sets
+from llmsim.cli.groups import Compares, Sets
 from llmsim.errors import ConfigError
+
+RATE = "workload.arrivals.rate"
+"""Where a rate goes; it may bring its arrival process along (run_spec)."""
 
 
 def column_map(map: list[str] | None) -> dict[str, str] | None:
     """The column map of --map FIELD=COLUMN options."""
-    columns = {}
+    columns: dict[str, str] = {}
     for item in map or ():
         field, equals, column = item.partition("=")
         if not equals:
             raise ConfigError(f"--map is written FIELD=COLUMN but got {item!r}")
+        if field in columns:
+            raise ConfigError(f"--map gives {field} twice ({columns[field]}, {column}); give each field once")
         columns[field] = column
     return columns or None
 
 
+def percentile_list(text: str) -> list[float]:
+    """The numbers in --percentiles 50,95,99."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--percentiles takes numbers with commas, such as 50,95,99, but got {text!r}") from None
+
+
 Format = Annotated[
     str | None,
-    typer.Option(help="azure, sarathi, mooncake, burstgpt or llmsim; told from the header if not given."),
+    typer.Option(
+        help="azure, sarathi, mooncake, bailian, aiperf, burstgpt or llmsim; told from the header if not given."
+    ),
     Sets("workload.format"),
 ]
 Map = Annotated[
@@ -37,11 +52,39 @@ Map = Annotated[
     typer.Option(
         metavar="FIELD=COLUMN",
         help="Column of a field: arrival_s (_ms, _us, _ns; _at: date-times), prompt_tokens, output_tokens; "
-        "slo_class, tbt_s, ttft_s, ttlt_s, tier, priority, model. Repeat it.",
+        "slo_class, tbt_s, ttft_s, ttlt_s, tier, priority, model. Inside of another: usage.prompt_tokens. Repeat it.",
     ),
     Sets("workload.columns", column_map),
 ]
+TimeUnit = Annotated[
+    str | None,
+    typer.Option(help="Unit of the time column: s, ms, us, ns or datetime."),
+    Sets("workload.time_unit"),
+]
+Sort = Annotated[
+    bool,
+    typer.Option("--sort", help="Put the rows in order of arrival, and say how many moved."),
+    Sets("workload.sort", lambda asked: asked or None),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="What the reader may hold of the file before it works on disk: 512MiB (default 1GiB)."),
+    Sets("workload.memory"),
+]
+PromptTokens = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-tokens", metavar="LENGTHS",
+        help="Lengths without a trace: 1500, lognormal:1500,0.8 (mean, std/mean), normal:MEAN,STD, uniform:100-2000.",
+    ),
+]  # fmt: skip
+OutputTokens = Annotated[
+    str | None, typer.Option("--output-tokens", metavar="LENGTHS", help="Output lengths beside --prompt-tokens.")
+]
 Workers = Annotated[int | None, typer.Option(help="Processes; one a core by default.", show_default=False)]
+Progress = Annotated[
+    str, typer.Option(help="On stderr: bar, plain (a line now and then), none; auto: bar if it is a terminal.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the results as JSON.")]
 
 
@@ -51,10 +94,12 @@ class RunOptions:
 
     config: Annotated[Path | None, typer.Argument(help="YAML file describing the run.", show_default=False)] = None
     trace: Annotated[
-        str | None,
-        typer.Option(help="Workload: a file, or a shipped one (sharegpt4, azure-code, azure-conv)."),
-        Sets("workload.trace"),
+        list[str] | None,
+        typer.Option(help="Workload: a file, or a shipped one (sharegpt4, azure-code, azure-conv); repeat to compare."),
+        Compares("workload.trace"),
     ] = None
+    prompt_tokens: PromptTokens = None
+    output_tokens: OutputTokens = None
     format: Format = None
     map: Map = None
     on_bad: Annotated[
@@ -62,16 +107,25 @@ class RunOptions:
     ] = None
     on_long: Annotated[
         str | None,
-        typer.Option(help="Over the limit: error (prompts; default), drop or clip (with answers)."),
+        typer.Option(help="Over the model's limit: error (prompts; default), drop or clip (with answers)."),
         Sets("workload.on_long"),
     ] = None
+    time_unit: TimeUnit = None
+    sort: Sort = False
+    memory: Memory = None
     rate: Annotated[
-        float | None, typer.Option("--rate", "--request-rate", help="Poisson arrivals per second; inf: all at once.")
+        list[float] | None,
+        typer.Option(
+            "--rate", "--request-rate", help="Poisson arrivals per second (inf: all at once); repeat to compare."
+        ),
+        Compares(RATE),
     ] = None
     max_concurrency: Annotated[int | None, typer.Option(help="Closed loop: this many outstanding.")] = None
     num_requests: Annotated[
         int | None,
-        typer.Option("--num-requests", "--num-prompts", help="How many a run."),
+        typer.Option(
+            "--num-requests", "--num-prompts", help="How many a run: all of a trace, 1000 of drawn lengths."
+        ),
         Sets("workload.num_requests"),
     ] = None
     seed: Annotated[int | None, typer.Option(help="Seed of every random stream."), Sets("seed")] = None
@@ -83,10 +137,14 @@ class RunOptions:
         typer.Option("--slo", "--goodput", help='Targets in ms: "ttft:200 tpot:50", or repeat it.'),
         Sets("slo", lambda entries: " ".join(entries).split()),
     ] = None
+    percentiles: Annotated[
+        str | None, typer.Option(help="Percentiles that tables show: 50,95,99."), Sets("percentiles", percentile_list)
+    ] = None
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Any option of the run's file: workload.time_scale=0.5")
     ] = None
     out: Annotated[Path | None, typer.Option(help="Save each run in a new directory under this one.")] = None
+    progress: Progress = "auto"
     as_json: Json = False
 
 
@@ -95,7 +153,9 @@ class SimulationOptions:
     """What a simulated run takes besides: who serves the requests, and for how long."""
 
     calibration: Annotated[
-        str | None, typer.Option(help="Batch-time model: device/model, or a file."), Sets("calibration")
+        list[str] | None,
+        typer.Option(help="GPU and model: device/model, or a file; repeat to compare."),
+        Compares("calibration"),
     ] = None
     scheduler: Annotated[
         list[str] | None,
@@ -103,7 +163,9 @@ class SimulationOptions:
         Sets("schedulers"),
     ] = None
     replicas: Annotated[
-        int | None, typer.Option(help="Model instances behind the router."), Sets("cluster.replicas")
+        list[int] | None,
+        typer.Option(help="Model instances behind the router; repeat to compare."),
+        Compares("cluster.replicas"),
     ] = None
     horizon: Annotated[
         float | None, typer.Option(help="Stop a run after this many simulated seconds."), Sets("horizon_s")

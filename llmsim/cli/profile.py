@@ -13,7 +13,7 @@ import typer
 
 from llmsim.cli.console import need_torch, stages, warn
 from llmsim.cli.groups import expand_groups
-from llmsim.cli.options import Json
+from llmsim.cli.options import Json, Progress
 
 if TYPE_CHECKING:
     from llmsim.calibrate.fitting.calibrate import Fitted
@@ -49,6 +49,7 @@ class CampaignOptions:
     utilisation: Annotated[float, typer.Option(help="Share of a GPU's memory that an engine may use.")] = 0.9
     seed: Annotated[int, typer.Option(help="Seed of weights, plan and pages.")] = 0
     restart: Annotated[bool, typer.Option("--restart", help="Throw earlier measurements in the folder away.")] = False
+    progress: Progress = "auto"
 
 
 @expand_groups()
@@ -111,7 +112,7 @@ def _measure(given: CampaignOptions) -> Path:
         **{option: getattr(given, option) for option in same},
     )
     _say_what_is_there(campaign)
-    with stages() as tell:
+    with stages(given.progress) as tell:
         return run_campaign(campaign, tell)
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
 from llmsim.cli.console import bars, say, warn
 from llmsim.cli.groups import expand_groups
 from llmsim.cli.options import RunOptions, SimulationOptions
-from llmsim.cli.run_spec import run_mapping, run_specs
+from llmsim.cli.run_spec import run_mappings, run_specs
 from llmsim.cli.stopping import Terminated
 
 if TYPE_CHECKING:
@@ -44,54 +43,40 @@ def simulate(
 
     Options override the YAML file; several --scheduler serve the very same requests.
     """
-    mapping = run_mapping(run, simulation)
-    for flag, value in (("step_by_step", step_by_step), ("strict_range", strict_range)):
-        if value:
-            mapping[flag] = True
-    _run_all(run_specs(run, mapping), _streamed if stream else _in_memory, run.out, run.as_json)
+    mappings = run_mappings(run, simulation)
+    flags = {"step_by_step": step_by_step, "strict_range": strict_range}
+    for mapping in mappings:
+        mapping.update({flag: True for flag, value in flags.items() if value})
+    _run_all(run_specs(run, *mappings), _streamed if stream else _in_memory, run)
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[RunSpec], Callable[[int, int], None]]]:
-    """Progress bars on stderr, one a run; gives the function that makes the next one."""
+def _run_all(specs: list[RunSpec], serve: Serve, run: RunOptions) -> None:
+    """Run, save and show them; after an interruption, those that were done by then."""
     from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
-    from llmsim.runs.labels import scheduler_label
+    from llmsim.runs.labels import spec_names
 
-    with bars(TaskProgressColumn(), TimeRemainingColumn()) as bar:
-
-        def begin(spec: RunSpec) -> Callable[[int, int], None]:
-            task = bar.add_task(scheduler_label(spec.scheduler), total=None)
-            return lambda done, total: bar.update(task, completed=done, total=total)
-
-        yield begin
-
-
-def _run_all(runs: list[RunSpec], serve: Serve, out: Path | None, as_json: bool) -> None:
-    """Run, save and show them; after an interruption, those that were done by then."""
+    names = spec_names(specs)
     results: list[Headline] = []
     folders: list[Path] = []
     try:
-        with _bars() as bar:
-            for spec in runs:
-                result, folder = serve(spec, out, bar(spec))
+        with bars(run.progress, TaskProgressColumn(), TimeRemainingColumn()) as bar:
+            for at, (name, spec) in enumerate(zip(names, specs, strict=True), 1):
+                task = bar.add_task(name if len(specs) == 1 else f"run {at} of {len(specs)}, {name}", total=None)
+                result, folder = serve(spec, run.out, _updates(bar, task))
                 results.append(result)
                 folders += [] if folder is None else [folder]
     except (KeyboardInterrupt, Terminated):
-        _interrupted(runs, results, folders, as_json)
+        if results:
+            _show(results, folders, run)
+        if lost := names[len(results) :]:
+            warn(f"interrupted: nothing kept of {', '.join(lost)}")
         raise
-    _show(results, folders, as_json)
+    _show(results, folders, run)
 
 
-def _interrupted(runs: list[RunSpec], results: list[Headline], folders: list[Path], as_json: bool) -> None:
-    """Show what was done, and say what was not."""
-    from llmsim.runs.labels import scheduler_label
-
-    if results:
-        _show(results, folders, as_json)
-    lost = ", ".join(scheduler_label(spec.scheduler) for spec in runs[len(results) :])
-    if lost:
-        warn(f"interrupted: nothing kept of {lost}")
+def _updates(bar: Any, task: Any) -> Progress:
+    return lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _in_memory(spec: RunSpec, out: Path | None, progress: Progress) -> tuple[Result, Path | None]:
@@ -109,28 +94,33 @@ def _streamed(spec: RunSpec, out: Path | None, progress: Progress) -> tuple[Stre
     return result, result.folder
 
 
-def _show(results: Sequence[Headline], directories: list[Path], as_json: bool) -> None:
+def _show(results: Sequence[Headline], directories: list[Path], run: RunOptions) -> None:
+    from llmsim.runs.labels import run_names
     from llmsim.runs.text import comparison
 
-    if as_json:
-        print(json.dumps([result.summary for result in results], indent=2))
+    names = run_names(results)
+    if run.as_json:
+        told = [result.summary for result in results]
+        if len(results) > 1 and names != [result.label for result in results]:  # more than the policy differs
+            told = [{"run": name, **summary} for name, summary in zip(names, told, strict=True)]
+        print(json.dumps(told, indent=2))
     else:
         print(comparison(results))
-    _warn(results)
-    for directory, result in zip(directories, results, strict=False):
-        say(f"saved {directory} ({result.label})", as_json)
+    _warn(names, results)
+    for directory, name in zip(directories, names, strict=False):
+        say(f"saved {directory} ({name})", run.as_json)
 
 
-def _warn(results: Sequence[Headline]) -> None:
+def _warn(names: Sequence[str], results: Sequence[Headline]) -> None:
     """What a reader must know, on stderr: each run's own lines, then those of all, and who left their calibration."""
     from llmsim.runs.headline import beyond_calibration
 
     own = [[line for line in r.warnings() if line != beyond_calibration([r])] for r in results]
     shared = [line for line in own[0] if len(own) > 1 and all(line in lines for lines in own)]
-    for result, lines in zip(results, own, strict=True):
+    for name, lines in zip(names, own, strict=True):
         for line in lines:
             if line not in shared:
-                warn(f"warning: {result.label}: {line}")
+                warn(f"warning: {name}: {line}")
     for line in (*shared, beyond_calibration(results)):
         if line:
             warn(f"warning: {line}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmsim.cli.console import stages, warn
-from llmsim.cli.options import Json, Workers
+from llmsim.cli.options import Json, Progress, Workers
 from llmsim.cli.stopping import Terminated
 from llmsim.errors import ConfigError
 
@@ -31,6 +31,7 @@ def sweep(
     dry_run: Annotated[bool, typer.Option(help="Show the points; run the first to say how long all take.")] = False,
     overrides: Annotated[list[str] | None, typer.Option("--set", help="Any option of the base run.")] = None,
     show: Annotated[list[str] | None, typer.Option(help="Print this figure (a column); repeat for more.")] = None,
+    progress: Progress = "auto",
     as_json: Json = False,
 ) -> None:
     """Run every point of a grid with every seed; runs that are done already are not run again.
@@ -53,7 +54,7 @@ def sweep(
         folder = _folder(grid[0], out)
         print(estimate(grid[0], folder, overrides=overrides or [], shard=part, workers=workers, dask=dask).text())
         return
-    _show(_run(grid[0], out, overrides or [], part, workers, dask, continue_on_error), show or [], as_json)
+    _show(_run(grid[0], out, overrides or [], part, workers, dask, continue_on_error, progress), show or [], as_json)
 
 
 def _merge(folders: list[Path], out: Path | None, others: list[str]) -> Sweep:
@@ -87,12 +88,13 @@ def _run(
     workers: int | None,
     dask: str | None,
     continue_on_error: bool,
+    progress: str,
 ) -> Sweep:
     from llmsim.sweep import sweep_grid
 
     folder = _folder(grid, out)
     try:
-        with stages() as tell:
+        with stages(progress) as tell:
             return sweep_grid(
                 grid, folder, workers=workers, dask=dask, shard=shard, continue_on_error=continue_on_error,
                 overrides=overrides, progress=lambda done, total: tell("runs", done, total),

@@ -12,11 +12,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmsim.cli.console import warn
 from llmsim.cli.groups import expand_groups
-from llmsim.cli.options import Format, Json, Map, column_map
+from llmsim.cli.options import (
+    Format,
+    Json,
+    Map,
+    Memory,
+    OutputTokens,
+    PromptTokens,
+    Sort,
+    TimeUnit,
+    column_map,
+)
+from llmsim.cli.run_spec import DRAWN_REQUESTS
 
 if TYPE_CHECKING:
     from llmsim.traces.schema import Trace
+    from llmsim.traces.spec import WorkloadSpec
 
 app = typer.Typer(
     name="trace",
@@ -30,7 +43,9 @@ Out = Annotated[
     Path,
     typer.Option("--out", "-o", help="File to write: .csv, .jsonl (Mooncake), these with .gz, or .parquet."),
 ]
-OnLong = Annotated[str, typer.Option(help="Over the limit: error (prompts), or drop, clip (scale down; with answers).")]
+OnLong = Annotated[
+    str, typer.Option(help="Over the limit: error (prompts), or drop, clip (scale down; with the answer).")
+]
 Limit = Annotated[int | None, typer.Option("--max-model-len", help="The model's limit in tokens.")]
 
 
@@ -41,7 +56,24 @@ class ReadOptions:
     format: Format = None
     map: Map = None
     on_bad: Annotated[str, typer.Option(help="Rows that cannot be used: error, or drop (and count).")] = "error"
-    time_unit: Annotated[str | None, typer.Option(help="Unit of the time column: s, ms, us, ns or datetime.")] = None
+    time_unit: TimeUnit = None
+    sort: Sort = False
+    memory: Memory = None
+
+    def workload(self, trace: str, on_long: str = "error") -> WorkloadSpec:
+        """All rows of a trace, read as these options say."""
+        from llmsim.traces.spec import WorkloadSpec
+
+        return WorkloadSpec(
+            trace=trace,
+            format=self.format,
+            columns=column_map(self.map),
+            on_bad=self.on_bad,
+            time_unit=self.time_unit,
+            sort=self.sort,
+            memory=self.memory,
+            on_long=on_long,
+        )
 
 
 @app.command()
@@ -73,7 +105,7 @@ def stats(
     """Show rows, rate, quantiles, burstiness and correlation; of a twin, those of a sample."""
     from llmsim.traces.stats import format_stats, trace_stats
 
-    facts = trace_stats(_load(trace, read))
+    facts = trace_stats(_load(read.workload(trace)))
     typer.echo(json.dumps(facts, indent=2) if as_json else format_stats(facts))
 
 
@@ -89,9 +121,10 @@ def convert(
     """Write a workload in another format."""
     from llmsim.traces.export import write_trace
 
-    loaded = _load(trace, read, max_model_len, on_long)
+    hash_ids = not str(out).removesuffix(".gz").endswith(".csv")
+    loaded = _load(read.workload(trace, on_long), max_model_len, hash_ids)
     path = write_trace(loaded.requests, out)
-    _report(path, len(loaded.requests), loaded.dropped, loaded.clipped)
+    _report(path, len(loaded.requests), loaded.dropped, loaded.clipped, loaded.moved)
 
 
 @app.command()
@@ -105,7 +138,7 @@ def twin(
     """Make a statistical twin: quantiles, rank dependence and arrival profile, no rows."""
     from llmsim.traces import files, twinfile, twins
 
-    loaded = _load(str(trace), read)
+    loaded = _load(read.workload(str(trace)))
     text = twinfile.dump(twins.make_twin(loaded, name or out.name.split(".")[0]))
     path = files.write_bytes(out, text.encode())
     typer.echo(f"{path}: twin of {len(loaded.requests):,} requests, {len(text):,} bytes")
@@ -119,7 +152,9 @@ def synth(
     trace: Annotated[
         str | None, typer.Argument(metavar="[TRACE]", help="A workload file or shipped name to draw from.")
     ] = None,
-    num_requests: Annotated[int | None, typer.Option("--num-requests", "-n", help="All if not given.")] = None,
+    num_requests: Annotated[
+        int | None, typer.Option("--num-requests", "-n", help="All of a trace, 1000 of drawn lengths if not given.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random streams.")] = 0,
     arrivals: Annotated[
         str | None,
@@ -131,10 +166,10 @@ def synth(
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Short for --arrivals poisson,rate=RATE.")] = None,
     lengths: Annotated[
-        str | None, typer.Option(help="trace, resampled, empirical or synthetic (if --prompt is given).")
+        str | None, typer.Option(help="trace, resampled, empirical or synthetic (if --prompt-tokens is given).")
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="Distribution, e.g. lognormal,mean=1000,std=500.")] = None,
-    output: Annotated[str | None, typer.Option(help="Distribution, e.g. fixed,value=128.")] = None,
+    prompt_tokens: PromptTokens = None,
+    output_tokens: OutputTokens = None,
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="e.g. name=paying,share=0.05,tbt_s=0.1; repeat.")
     ] = None,
@@ -153,39 +188,40 @@ def synth(
         format=read.format,
         columns=column_map(read.map),
         time_unit=read.time_unit,
+        sort=read.sort,
+        memory=read.memory,
         on_bad=read.on_bad,
         on_long=on_long,
-        lengths=LengthsSpec(
-            kind=lengths or ("synthetic" if prompt else "trace"),
-            prompt=textspec.distribution(prompt) if prompt else None,
-            output=textspec.distribution(output) if output else None,
-        ),
+        lengths=LengthsSpec(kind=lengths, prompt=prompt_tokens, output=output_tokens),
         arrivals=textspec.arrivals(arrivals, rate),
-        num_requests=num_requests,
+        num_requests=DRAWN_REQUESTS if num_requests is None and trace is None and prompt_tokens else num_requests,
         time_scale=time_scale,
         classes=tuple(textspec.service_class(text) for text in classes or ()),
         shuffle=shuffle,
     )
     workload = build_workload(spec, seed, max_model_len)
     path = write_trace(workload_table(workload), out)
-    _report(path, len(workload), workload.dropped, workload.description["clipped"])
+    moved = (workload.description["trace"] or {}).get("moved")
+    _report(path, len(workload), workload.dropped, workload.description["clipped"], moved)
+    for note in spec.lengths.notes:
+        warn(f"note: {note}")
 
 
-def _load(trace: str, read: ReadOptions, limit: int | None = None, on_long: str = "error") -> Trace:
+def _load(spec: WorkloadSpec, limit: int | None = None, hash_ids: bool = False) -> Trace:
     """A trace file, or as many requests of a twin as its original had."""
-    from llmsim.traces import files, readers, shipped, twinfile, twins
+    from llmsim.traces import selection, twins
 
-    path = shipped.resolve(trace)
-    if twinfile.is_twin(files.read_bytes(path)):
-        return twins.sample(twins.load_twin(path))
-    columns = column_map(read.map)
-    return readers.read_trace(path, read.format, columns, read.on_bad, limit, read.time_unit, on_long)
+    source = selection.open_source(spec, limit, hash_ids)
+    assert source is not None
+    return twins.sample(source) if isinstance(source, twins.Twin) else source
 
 
-def _report(path: Path, rows: int, dropped: dict[str, int], clipped: int) -> None:
+def _report(path: Path, rows: int, dropped: dict[str, int], clipped: int, moved: int | None) -> None:
     """Say what was written and what was left out."""
     typer.echo(f"{path}: {rows:,} requests")
     if dropped:
         typer.echo("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in dropped.items()))
     if clipped:
         typer.echo(f"clipped: {clipped:,} requests scaled down to the limit")
+    if moved is not None:
+        typer.echo(f"sorted: {moved:,} rows moved")

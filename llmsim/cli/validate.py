@@ -28,7 +28,12 @@ BEYOND_TOLERANCE = 3
 MINUTES = 4.0
 
 
-@expand_groups(without=("rate", "max_concurrency", "warmup", "slo", "replicas", "horizon"))
+@expand_groups(
+    without=(
+        "rate", "max_concurrency", "warmup", "slo", "replicas", "horizon", "prompt_tokens", "output_tokens",
+        "percentiles",
+    )
+)
 def validate(
     context: typer.Context,
     simulation: SimulationOptions,
@@ -91,7 +96,7 @@ def validate(
     comparisons = []
     for spec in specs:
         study = Study(spec=spec, loads=shares, rates=fixed, clock="wall" if clock == "wall" else "skip")
-        comparisons += _run(study, runner, run.as_json)
+        comparisons += _run(study, runner, run)
     _finish(comparisons, out, run.as_json)
     judged = [found.at_found_speed or found.errors if at_found_speed else found.errors for found in comparisons]
     _judge([line for errors in judged for line in violations(errors, limits)])
@@ -162,12 +167,13 @@ def _runner(specs: list[RunSpec], model: str | None, device: str | None) -> Mode
     return ModelRunner(load_model(model or setup.model), spec, blocks + SCRATCH_PAGES)
 
 
-def _run(study: Study, runner: ModelRunner, as_json: bool) -> list[Comparison]:
+def _run(study: Study, runner: ModelRunner, run: RunOptions) -> list[Comparison]:
     from llmsim.validation.study import run_study
     from llmsim.validation.text import comparison_text
 
-    with stages() as tell:
-        return run_study(study, runner, tell, lambda found: None if as_json else print(comparison_text(found) + "\n"))
+    with stages(run.progress) as tell:
+        show = (lambda _: None) if run.as_json else (lambda found: print(comparison_text(found) + "\n"))
+        return run_study(study, runner, tell, show)
 
 
 def _finish(comparisons: list[Comparison], out: Path | None, as_json: bool) -> None:

@@ -21,11 +21,13 @@ from llmsim.client.notes import notes_on
 from llmsim.client.record import FAILED, FINISHED
 from llmsim.core.request import NEVER
 from llmsim.metrics import metrics_on, parse_slo, summarize_measured
+from llmsim.metrics.summary import asked_for, percentiles_with
 from llmsim.metrics.timeline import Timeline
 from llmsim.runs.manifest import git_state, versions
 from llmsim.runs.results import Result
 from llmsim.runs.tables import LEADING, no_iterations, slo_columns
 from llmsim.spec import strict
+from llmsim.traces.totals import order_notes
 from llmsim.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:
@@ -63,11 +65,14 @@ def measured_result(spec: BenchSpec, run: Measured) -> Result:
         warmup_s=spec.warmup_s,
         ended_ns=run.ended_ns,
         closed_loop=run.workload.max_concurrency is not None,
+        percentiles=percentiles_with(spec.percentiles or ()),
+        of_classes=spec.percentiles or (),
     )
+    summary |= asked_for(spec.percentiles)
     summary["requests"]["not_sent"] = len(run.records) - len(sent)
     summary["requests"]["dropped_from_trace"] = dict(run.workload.dropped)
     summary["client"] = _client(spec, run, sent)
-    summary["notes"] += notes_on(summary, run.server.notes)
+    summary["notes"] += [*notes_on(summary, run.server.notes), *order_notes(run.workload.description)]
     iterations, ranges = no_iterations()
     return Result(
         name=spec.name,

@@ -17,7 +17,7 @@ from llmsim.client.prompts import ASIDE, Prompts, Texts, TokenIds, Words, read_t
 from llmsim.client.protocol import PLAIN, Features, Prompt, body
 from llmsim.client.record import Record
 from llmsim.client.spec import BenchSpec
-from llmsim.errors import EndpointError, did_you_mean
+from llmsim.errors import EndpointError, slip_of
 
 PROBE_TOKENS = 8
 FEW_WORDS, MANY_WORDS = 16, 80
@@ -139,8 +139,8 @@ def _refusal(spec: BenchSpec, listing: Listing, probe: Record) -> str:
     if probe.reason in (NO_CONNECTION, TIMEOUT):
         return f"{spec.url} did not answer a short request ({probe.why})"
     if listing.models and spec.model not in listing.models:
-        hint = did_you_mean(spec.model, listing.models)
-        known = "" if hint.startswith(" Known") else f" It serves: {', '.join(listing.models)}."
+        hint = slip_of(spec.model, listing.models)
+        known = f" It serves: {', '.join(listing.models)}."
         return f"{spec.endpoint} does not know the model {spec.model!r} ({probe.why}).{hint}{known}"
     unlisted = f" ({listing.problem}, so models cannot be named)" if listing.problem else ""
     return f"{spec.url} refuses a plain request for the model {spec.model!r}: {probe.why}{unlisted}"

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from llmsim.errors import ConfigError
 from llmsim.spec import strict
+from llmsim.spec.run_spec import check_percentiles
 from llmsim.traces import checks
 from llmsim.traces.spec import WorkloadSpec
 
@@ -25,14 +26,14 @@ OF_THE_ENGINE = ("calibration", "scheduler", "schedulers", "engine", "cluster", 
 class BenchSpec:
     """Everything that decides what is sent.
 
-    `workload`, `seed`, `warmup_s` (s) and `slo` mean what they mean in a RunSpec, so equal ones make equal requests.
-    `endpoint` is the server's address without /v1. `prompt_kind` says what prompts of the workload's lengths are made
-    of: random token `ids`, `words`, or `auto` (ids where the server takes them); `prompts` is a file of texts to send
-    instead. Ids are drawn from `token_ids` (first, last). `prompt_seed` None draws other prompts in every run: a
-    server that caches prefixes would answer the same ones faster. `force_length` (ignore_eos, min_tokens) and `usage`
-    (stream_options) None: if the server takes them. `extra_body` is laid over every request. A request that takes
-    longer than `timeout_s` has failed. `warm_up_requests` are sent before and not measured. `max_model_len` (tokens)
-    None: what the server says, else no limit.
+    `workload`, `seed`, `warmup_s` (s), `slo` and `percentiles` mean what they mean in a RunSpec, so equal ones make
+    equal requests. `endpoint` is the server's address without /v1. `prompt_kind` says what prompts of the workload's
+    lengths are made of: random token `ids`, `words`, or `auto` (ids where the server takes them); `prompts` is a file
+    of texts to send instead. Ids are drawn from `token_ids` (first, last). `prompt_seed` None draws other prompts in
+    every run: a server that caches prefixes would answer the same ones faster. `force_length` (ignore_eos,
+    min_tokens) and `usage` (stream_options) None: if the server takes them. `extra_body` is laid over every request.
+    A request that takes longer than `timeout_s` has failed. `warm_up_requests` are sent before and not measured.
+    `max_model_len` (tokens) None: what the server says, else no limit.
 
     Raises ConfigError for what cannot be used.
     """
@@ -53,6 +54,7 @@ class BenchSpec:
     warm_up_requests: int = 1
     max_model_len: int | None = None
     slo: tuple[str, ...] = ()
+    percentiles: tuple[float, ...] | None = None
     warmup_s: float = 0.0
     seed: int = 0
 
@@ -64,6 +66,7 @@ class BenchSpec:
         checks.whole("warm_up_requests", self.warm_up_requests, 0)
         checks.whole("max_model_len", self.max_model_len, 1)
         checks.whole("prompt_seed", self.prompt_seed, 0)
+        check_percentiles(self.percentiles)
         object.__setattr__(self, "endpoint", _base(self.endpoint))
         first, last = self.token_ids
         if not 0 <= first <= last:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llmsim.runs.text import number
+from llmsim.runs.contests import number
 
 
 def client_text(summary: Mapping[str, Any]) -> str:

@@ -1,12 +1,14 @@
-"""The only thing added to SimPy: an event at an absolute int time, after every ordinary event of that instant."""
+"""What is added to SimPy: events at an absolute int time, after every ordinary event of that instant, and errors as
+they were raised, without SimPy's frames."""
 
 from __future__ import annotations
 
 from heapq import heappush
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import simpy
-from simpy.events import Event
+from simpy.events import Event, Process, ProcessGenerator
 
 LATE = 2
 """Event priority of iteration ends. SimPy's own are URGENT = 0 and NORMAL = 1, smaller first: an arrival at t
@@ -20,6 +22,38 @@ class Clock(simpy.Environment):
 
         @property
         def now(self) -> int: ...
+
+    else:
+
+        def process(self, generator: ProcessGenerator) -> Process:
+            """As ever, but the process fails with its own error; SimPy makes a copy and raises it elsewhere."""
+            process = super().process(generator)
+            process.callbacks.append(_raise_failure)
+            return process
+
+    def run(self, until: Any = None) -> Any:
+        """As ever; the traceback of an error ends where the error is, and has no frame of SimPy's."""
+        try:
+            return super().run(until)
+        except Exception as error:
+            failure = error
+        raise failure.with_traceback(_without_simpy(failure.__traceback__))
+
+
+def _raise_failure(process: Event) -> None:
+    if not process.ok:
+        failure: Any = process.value
+        raise failure
+
+
+def _without_simpy(trace: TracebackType | None) -> TracebackType | None:
+    if trace is None:
+        return None
+    rest = _without_simpy(trace.tb_next)
+    module = trace.tb_frame.f_globals.get("__name__", "")
+    if module.startswith("simpy.") or module == __name__:
+        return rest
+    return TracebackType(rest, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
 
 
 class Tick(Event):

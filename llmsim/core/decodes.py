@@ -101,7 +101,7 @@ class DecodeSet:
         self._ring[(1 - anchor) % block_size] += 1
         if length % block_size == 1 % block_size and request.blocks * block_size >= length:
             self._prepaid += 1  # the block for this length came with the prompt: it is not due at the first step
-        finish = request.slot_finish = step + request.output_target - request.generated
+        finish = request._slot_finish = step + request._output_target - request.generated
         bucket = self._finishing.get(finish)
         if bucket is None:
             self._finishing[finish] = {request.id: request}
@@ -114,7 +114,7 @@ class DecodeSet:
         if request.slot_start == self.step and self._holds_next(request) and self._at_boundary(request):
             self._prepaid -= 1
         self._remove(request)
-        del self._finishing[request.slot_finish][request.id]
+        del self._finishing[request._slot_finish][request.id]
 
     def blocks_needed(self) -> int:
         """New KV blocks that the next step takes."""

@@ -37,10 +37,13 @@ class Request:
     """A prompt and its progress.
 
     Lengths are tokens, times int ns on the simulation clock (`NEVER` until they happen).
-    `output_tokens` is the oracle: only the replica and what it owns may read it, never a scheduler or router.
+    `output_tokens` is the oracle: only the replica and what it owns may read it, never a scheduler or router
+    (oracle.py). So are `_output_target` and `_slot_finish`, which only the core's own files read.
     """
 
     __slots__ = (
+        "_output_target",
+        "_slot_finish",
         "arrival_ns",
         "blocks",
         "cached_tokens",
@@ -51,7 +54,6 @@ class Request:
         "first_scheduled_ns",
         "generated",
         "id",
-        "output_target",
         "output_tokens",
         "preemptions",
         "prefill_end_ns",
@@ -64,7 +66,6 @@ class Request:
         "replica",
         "slo",
         "slot_anchor",
-        "slot_finish",
         "slot_start",
         "token_ranges",
     )
@@ -96,7 +97,7 @@ class Request:
         """Prefill tokens computed so far in this life."""
         self.generated = 0
         """Output tokens emitted so far (exact only outside a DecodeSet, which advances its members lazily)."""
-        self.output_target = output_tokens
+        self._output_target = output_tokens
         """`generated` at which the request finishes (the oracle again)."""
         self.cached_tokens = NEVER
         """Tokens that it found in the prefix cache when it was first admitted; `NEVER` before that."""
@@ -119,7 +120,7 @@ class Request:
         zero means iteration -(index + 1) of the replica instead."""
         # Written by the DecodeSet that holds the request.
         self.slot_anchor = 0
-        self.slot_finish = 0
+        self._slot_finish = 0
         self.slot_start = 0
 
     @property

@@ -6,7 +6,6 @@ then in the data of an installed wheel; anything that ends in `.json` is a path.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from llmsim.costs.records import (
     Provenance,
 )
 from llmsim.data import data_folders
-from llmsim.errors import CalibrationError, did_you_mean
+from llmsim.errors import CalibrationError, not_modelled, same_name
 
 __all__ = [
     "Calibration",
@@ -76,13 +75,22 @@ def save(calibration: Calibration, path: str | Path) -> None:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """What may be meant: of the same device, never of another card because its name is a letter away."""
-    devices = sorted({each.split("/")[0] for each in known})
-    device = name.split("/")[0]
-    same = difflib.get_close_matches(device.casefold(), devices, n=1, cutoff=0.8) if device not in devices else [device]
-    if device and not same:
-        return f" There is none of {device!r}, but of {', '.join(devices)}. docs/real-servers.md says how to make one."
-    return did_you_mean(name, [each for each in known if each.split("/")[0] in same])
+    """What may be meant, never of another card or model because its name is a letter away; else what there is."""
+    models: dict[str, list[str]] = {}
+    for each in known:
+        models.setdefault(each.split("/")[0], []).append(each.split("/", 1)[1])
+    if missing := not_modelled(name):
+        return missing
+    device, _, model = name.partition("/")
+    same = same_name(device, models)
+    if same is None:
+        of_model = [f"{other}/{device}" for other in models if device in models[other]] if not model else []
+        if of_model:
+            return f" A name is device/model: {', '.join(of_model)}."
+        make = "docs/real-servers.md says how to make one."
+        return f" There is none of the GPU {device!r}, but of {', '.join(models)}. {make}"
+    meant = same_name(model, models[same])
+    return f" Did you mean '{same}/{meant}'?" if meant else f" For {same} there are: {', '.join(models[same])}."
 
 
 def _shipped() -> dict[str, Path]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llmsim.costs.calibration import Calibration, list_calibrations, load_calibration
-from llmsim.errors import ConfigError, did_you_mean
+from llmsim.errors import ConfigError, same_or_all
 
 SOURCE_WIDTH = 44
 _TENSOR_PARALLEL = re.compile(r"[-_]tp(\d+)$")
@@ -19,7 +19,7 @@ def shipped(device: str | None = None) -> list[Calibration]:
     names = list_calibrations()
     devices = {name.split("/")[0] for name in names}
     if device is not None and device not in devices:
-        raise ConfigError(f"no shipped calibration is of device {device!r}.{did_you_mean(device, devices)}")
+        raise ConfigError(f"no shipped calibration is of device {device!r}.{same_or_all(device, devices)}")
     return [load_calibration(name) for name in names if device in (None, name.split("/")[0])]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsim.data import data_folders
-from llmsim.errors import ConfigError, did_you_mean
+from llmsim.errors import ConfigError, not_modelled, same_or_all
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -95,7 +95,7 @@ def load_model(name_or_path: str | Path) -> ModelConfig:
         known = _shipped()
         if str(name_or_path) not in known:
             raise ConfigError(
-                f"there is no model shape {str(name_or_path)!r}.{did_you_mean(str(name_or_path), known)} A shape of "
+                f"there is no model shape {str(name_or_path)!r}.{same_or_all(str(name_or_path), known)} A shape of "
                 "your own is the path of its config.json"
             )
         path = known[str(name_or_path)]
@@ -112,7 +112,9 @@ def load_model(name_or_path: str | Path) -> ModelConfig:
 def _from_config(path: Path, name: str, held: dict[str, Any]) -> ModelConfig:
     family = held.get("model_type")
     if family not in FAMILIES:
-        raise ConfigError(f"{path}: model_type must be one of {', '.join(FAMILIES)} but got {family!r}")
+        raise ConfigError(
+            f"{path}: model_type must be one of {', '.join(FAMILIES)} but got {family!r}.{not_modelled(str(family))}"
+        )
     window = held.get("sliding_window")
     if window and held.get("use_sliding_window", True) and window < held.get("max_position_embeddings", 0):
         raise ConfigError(

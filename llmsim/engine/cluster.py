@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy.events import NORMAL, Event
 
+from llmsim.core.answers import users_classes
 from llmsim.core.clock import Clock, Tick
+from llmsim.core.oracle import GuardedRequest
+from llmsim.core.request import Request
 from llmsim.engine.async_replica import AsyncReplica
 from llmsim.engine.feasibility import LateArrivals, limits, refuse_infeasible
 from llmsim.engine.replica import Replica
@@ -22,7 +25,7 @@ from llmsim.units import to_seconds
 
 if TYPE_CHECKING:
     from llmsim.core.kvcache import KVCache
-    from llmsim.core.request import Request, SloClass
+    from llmsim.core.request import SloClass
     from llmsim.costs.base import CostModel
     from llmsim.engine.pools import Pools
     from llmsim.engine.recorder import Recorder
@@ -52,6 +55,8 @@ class Cluster:
         """Who may serve whom and when, if not everybody everybody always; its routers are asked instead of `router`."""
         self.in_flight: dict[int, Request] = {}
         """Requests that arrived and were neither answered nor rejected, by id, in order of arrival."""
+        self.guarded = bool(users_classes(type(router)))
+        """Whether output lengths are kept from the policies: where any of them is a user's own."""
         self._views: list[ReplicaView] = []
         self._done = 0
         self._total = 0
@@ -88,6 +93,7 @@ class Cluster:
             startup_ns=startup_ns,
             on_finish=self._on_finish,
         )
+        self.guarded = self.guarded or bool(users_classes(type(scheduler)))
         self._views.append(ReplicaView(len(self.replicas), replica, cost))
         self.replicas.append(replica)
         return replica
@@ -139,6 +145,9 @@ class Cluster:
             stop.callbacks.append(self._stop)
         with no_collection():
             self.env.run()
+        for request in self.in_flight.values():
+            if request.__class__ is GuardedRequest:
+                request.__class__ = Request  # type: ignore[assignment]
         for replica in self.replicas:
             for request in list(replica.scheduler.decodes.members):
                 replica.scheduler.decodes.leave(request)  # makes its counters exact
@@ -191,6 +200,8 @@ class Cluster:
 
     def _send(self, request: Request) -> None:
         self.in_flight[request.id] = request
+        if self.guarded and request.__class__ is Request:
+            request.__class__ = GuardedRequest
         if self.pools is not None:
             self.pools.take(request)
             return
@@ -209,6 +220,8 @@ class Cluster:
             self.pools.done(request, request.replica)
         elif not request.rejected:
             self.router.answered(request)
+        if request.__class__ is GuardedRequest:
+            request.__class__ = Request  # type: ignore[assignment]
         if self._progress is not None and self._done * 100 // self._total > (self._done - 1) * 100 // self._total:
             self._progress(self._done, self._total)
         following = next(self._backlog, None)

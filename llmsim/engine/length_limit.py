@@ -30,7 +30,7 @@ class LengthLimit:
             return True
         if self._ends_there and room > 0:
             self.capped += 1
-            request.output_target = room
+            request._output_target = room
             return True
         self.refused += 1
         if room < 0:

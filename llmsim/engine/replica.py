@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from simpy.events import Event
 
+from llmsim.core.answers import alarm_of, batch_of, repetitions_of
+from llmsim.core.batch import Batch
 from llmsim.core.clock import Clock, Tick
 from llmsim.engine.length_limit import LengthLimit
 from llmsim.errors import StalledError
 from llmsim.schedulers.base import Scheduler
 
 if TYPE_CHECKING:
-    from llmsim.core.batch import Batch
     from llmsim.core.kvcache import KVCache
     from llmsim.core.request import Request
     from llmsim.engine.recorder import Recorder
@@ -47,9 +48,7 @@ class Replica:
         on_finish: Callable[[Request], None] | None = None,
     ) -> None:
         self.env = env
-        self.scheduler = scheduler
-        self.executor = executor
-        self.kv = kv
+        self.scheduler, self.executor, self.kv = scheduler, executor, kv
         self.recorder = recorder
         self.macro = macro
         self.first_token_at_prefill_end = first_token_at_prefill_end
@@ -116,6 +115,8 @@ class Replica:
         while not self.stopped:
             self.changed.add(self.index)  # once a pass: nobody looks before the next yield
             batch = schedule(now)
+            if batch.__class__ is not Batch:
+                batch_of(scheduler, batch)
             if batch.preempted or batch.rejected:
                 self._settle_losses(batch)
             self.prefill_left -= batch.cached_tokens
@@ -153,9 +154,8 @@ class Replica:
         """An arrival: the iteration in flight completes, the rest of the run is dropped."""
         assert self.flight is not None
         assert self._run_over is not None
-        batch, ends = self.flight
-        ends = self._cut(ends, self.env.now)
-        self.flight = batch, ends
+        ends = self._cut(self.flight[1], self.env.now)
+        self.flight = self.flight[0], ends
         self.changed.add(self.index)
         self._run_over = self._run_over.moved(ends[-1])
 
@@ -165,10 +165,9 @@ class Replica:
 
     def _set_alarm(self, now: int) -> None:
         """Wake up when the policy wants to be asked again, unless an arrival comes first."""
-        at = self.scheduler.wake_at(now)
+        at = alarm_of(self.scheduler, now)
         if at is None:
             return
-        assert at > now, f"{type(self.scheduler).__name__} wants to be woken at {at} ns, but it is {now} ns"
         idle = self._idle
         alarm = self.env.timeout(at - now)
         assert alarm.callbacks is not None
@@ -179,6 +178,8 @@ class Replica:
         if batch.decode_list or not self.macro:
             return 1
         steady = self.scheduler.steady_iterations(batch)
+        if steady.__class__ is not int or steady < 1:
+            steady = repetitions_of(self.scheduler, steady)
         if steady == 1 or batch.decodes is None:
             return steady
         return min(steady, batch.decodes.steps_to_finish())
@@ -193,7 +194,7 @@ class Replica:
             raise StalledError.livelock(self.scheduler, LIVELOCK, batch.preempted[-1].id, self.kv.num_blocks)
         if self.regenerate_output:
             for request in batch.preempted:
-                request.output_target = self.lengths.target_anew(request)
+                request._output_target = self.lengths.target_anew(request)
 
     def _commit(self, batch: Batch, start: int, ends: Sequence[int], last: int, waiting: int) -> None:
         """Tokens, KV growth, finishes and log of the iterations that ran, the last to end at `last`."""
@@ -205,8 +206,7 @@ class Replica:
             if count > 1:  # a lone iteration is logged as it began; the next batch counts them
                 self.recorder.queue_grew(self._joined_queue_ns)
             self._joined_queue_ns = []
-        decodes = batch.decodes
-        if decodes is not None:
+        if (decodes := batch.decodes) is not None:
             if count > 1:
                 self.kv.take(decodes.growth(1, count - 1))
             self.generated += decodes.size * count
@@ -214,7 +214,7 @@ class Replica:
                 self._finish(request, last)
         for request in batch.decode_list:
             self._emit(request, iteration)
-            if request.generated == request.output_target:
+            if request.generated == request._output_target:
                 self._finish(request, last)
         if batch.prefill_seqs:
             for request, chunk in zip(batch.prefills, batch.chunks):  # noqa: B905  # add_prefill keeps them equal
@@ -234,7 +234,7 @@ class Replica:
         self.scheduler.prompt_done(request)
         if self.first_token_at_prefill_end:
             self._emit(request, iteration)
-            if request.generated == request.output_target:
+            if request.generated == request._output_target:
                 self._finish(request, end)
                 return
         self.scheduler.start_decoding(request)

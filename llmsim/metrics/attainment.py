@@ -1,11 +1,14 @@
 """The `slo` part of a summary: attainment and goodput, of all requests and of each class.
 
-Attainment = requests that met their service level / all requests sent (rejected, failed and unfinished ones
-stay in the denominator). Goodput = the same numerator / seconds of the measured span.
+All of it is of the requests that finished in the measured span, as the throughput is: of these, goodput / throughput =
+`attainment_of_completed`. Rejected, failed and unfinished requests have missed their service level: `attainment` has
+them in its denominator, and each is counted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,32 +17,46 @@ import pandas as pd
 
 from llmsim.metrics.latency import Definitions, itl_samples, ttft_ns
 from llmsim.metrics.quantiles import Ints
-from llmsim.metrics.samples import EXACT_VALUES, Sample
+from llmsim.metrics.rates import finished_inside, lost
+from llmsim.metrics.samples import EXACT_VALUES, Sample, Values
 from llmsim.metrics.slo import CLASS_TARGETS, Slo, TbtRule, has_target, slo_met
 from llmsim.metrics.timeline import Mask, Timeline, longest_gaps
 from llmsim.metrics.usage import Span
 from llmsim.units import MILLISECOND, SECOND
 
 Report = dict[str, Any]
+LOST = ("rejected", "unfinished", "failed")
 
 
 @dataclass(slots=True)
 class _Count:
     """Requests with a limit, and how many of them met it."""
 
-    sent: int = 0
     met: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
 
-    def add(self, targeted: Mask, met: Mask) -> None:
-        self.sent += int(targeted.sum())
-        self.met += int((met & targeted).sum())
+    @property
+    def sent(self) -> int:
+        """Those that the span answers for."""
+        return self.ended.total()
+
+    def add(self, counted: Mask, met: Mask, status: Values) -> None:
+        """`counted` (requests,) of requests with these ends."""
+        names, often = np.unique(status[counted].astype(str), return_counts=True)
+        self.ended.update(dict(zip(names.tolist(), often.tolist(), strict=True)))
+        self.met += int((met & counted).sum())
 
     def report(self, span: Span) -> Report:
+        completed, seconds = self.ended["finished"], span.length_ns / SECOND
         return {
             "sent": self.sent,
+            "completed": completed,
+            **{how: self.ended[how] for how in LOST},
             "met": self.met,
             "attainment": self.met / self.sent if self.sent else None,
-            "request_goodput": self.met * SECOND / span.length_ns if span.length_ns else None,
+            "attainment_of_completed": self.met / completed if completed else None,
+            "request_throughput": completed / seconds if seconds else None,
+            "request_goodput": self.met / seconds if seconds else None,
         }
 
 
@@ -58,30 +75,39 @@ class Attainment:
         exact_values: int = EXACT_VALUES,
         *,
         expected: bool = False,
+        percentiles: Sequence[float] = (),
     ) -> None:
-        """`expected`: some request will have a limit, so classes are counted also while none has come yet."""
+        """`expected`: some request will have a limit, so classes are counted also while none has come yet.
+
+        `percentiles`: those of a class's TTFT and gaps that are asked for besides its own.
+        """
+        self._percentiles = tuple(percentiles)
         self.slo, self.definitions, self.tbt_rule = slo, definitions, tbt_rule
         self._first_token_at_prefill_end = first_token_at_prefill_end
         self._exact_values, self._expected = exact_values, expected
         self._all = _Count()
         self._classes: dict[str, _Class] = {}
 
-    def add(self, requests: pd.DataFrame, timeline: Timeline, measured: Mask) -> None:
-        """The `measured` (requests,) of further requests and when their tokens came."""
-        targeted = has_target(requests, self.slo) & measured
+    def add(self, requests: pd.DataFrame, timeline: Timeline, measured: Mask, span: Span) -> None:
+        """Further requests and when their tokens came; latencies are of the `measured` (requests,)."""
+        targeted = has_target(requests, self.slo)
         if not (self._expected or targeted.any()):
             return
+        inside, status = finished_inside(requests, span), requests["status"].to_numpy()
+        counted = targeted & (inside | lost(requests, span))
         longest = longest_gaps(timeline)
         met = slo_met(requests, longest, self.slo, definitions=self.definitions, tbt_rule=self.tbt_rule)
-        self._all.add(targeted, met)
+        self._all.add(counted, met, status)
         names = requests["slo_class"].to_numpy()
         finished = (requests["status"] == "finished").to_numpy(dtype=bool)
         ttft = ttft_ns(requests, self.definitions)
-        for name in sorted({str(name) for name in names[measured]}):
-            members = measured & np.asarray(names == name)
+        for name in sorted({str(name) for name in names[measured | counted | inside]}):
+            of_name = np.asarray(names == name)
+            members = measured & of_name
             of_class = self._classes.setdefault(name, _Class(Sample(self._exact_values), Sample(self._exact_values)))
-            of_class.count.add(targeted & members, met)
-            of_class.completed += int((finished & members).sum())
+            of_class.count.add(counted & of_name, met, status)
+            of_class.completed += int((inside & of_name).sum())
+            of_class.measured += int((finished & members).sum())
             of_class.ttft.add(ttft[finished & members & ~np.isnan(ttft)])
             of_class.see_targets(requests, members)
             if (target := of_class.target("tbt_s")) is not None:
@@ -96,7 +122,7 @@ class Attainment:
             "limits_ms": {} if self.slo is None else self.slo.limits(),
             "tbt_rule": self.tbt_rule,
             **self._all.report(span),
-            "classes": {name: self._classes[name].report(span) for name in sorted(self._classes)},
+            "classes": {name: self._classes[name].report(span, self._percentiles) for name in sorted(self._classes)},
         }
 
 
@@ -108,6 +134,7 @@ class _Class:
     gaps: Sample
     count: _Count = field(default_factory=_Count)
     completed: int = 0
+    measured: int = 0
     over_target: int = 0
     targets: dict[str, set[float]] = field(default_factory=lambda: {column: set() for column in CLASS_TARGETS})
 
@@ -129,17 +156,23 @@ class _Class:
         only = next(iter(seen)) if len(seen) == 1 else -1.0
         return only if only >= 0 else None
 
-    def report(self, span: Span) -> Report:
+    def report(self, span: Span, percentiles: Sequence[float]) -> Report:
         targets = {
             name: self.target(column) for column, name in zip(CLASS_TARGETS, ("ttft", "tbt", "ttlt"), strict=True)
         }
-        p50, p99 = (self.ttft.percentiles([50, 99]) / MILLISECOND).tolist() if self.ttft.count else (None, None)
-        report = {"completed": self.completed, **self.count.report(span), "targets_s": targets}
-        report |= {"median_ttft_ms": p50, "p99_ttft_ms": p99}
+        report = self.count.report(span) | {"completed": self.completed, "measured": self.measured}
+        report |= {"targets_s": targets} | _points("ttft", self.ttft, {"median": 50, "p99": 99}, percentiles)
         if targets["tbt"] is None:
             return report
         total = self.gaps.count
-        return report | {
-            "p99_itl_ms": float(self.gaps.percentiles([99])[0]) / MILLISECOND,
-            "itl_over_target_share": self.over_target / total if total else None,
-        }
+        report |= _points("itl", self.gaps, {"p99": 99}, percentiles)
+        return report | {"itl_over_target_share": self.over_target / total if total else None}
+
+
+def _points(name: str, sample: Sample, own: dict[str, float], more: Sequence[float]) -> Report:
+    """Percentiles of a latency in ms, by their names in the summary; None if there are no values."""
+    points = own | {f"p{point:g}": point for point in more}
+    if not sample.count:
+        return {f"{point}_{name}_ms": None for point in points}
+    found = (sample.percentiles(list(points.values())) / MILLISECOND).tolist()
+    return {f"{point}_{name}_ms": at for point, at in zip(points, found, strict=True)}

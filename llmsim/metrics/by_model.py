@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,12 +11,13 @@ import pandas as pd
 
 from llmsim.metrics.latency import Definitions, elapsed_ns, itl_samples, tpot_ns, ttft_ns
 from llmsim.metrics.load import Load
-from llmsim.metrics.quantiles import Floats
+from llmsim.metrics.quantiles import Floats, Ints
+from llmsim.metrics.rates import Rates
 from llmsim.metrics.samples import Sample
 from llmsim.metrics.saturation import judge
 from llmsim.metrics.timeline import Mask, Timeline, ints
 from llmsim.metrics.usage import Presence, Span, busy_shares, mean_busy, worked_more
-from llmsim.units import MILLISECOND, SECOND
+from llmsim.units import MILLISECOND
 
 POINTS = {"median": 50.0, "p90": 90.0, "p99": 99.0}
 NAMES = ("ttft", "tpot", "e2el", "itl")
@@ -39,13 +39,18 @@ class ByModel:
         first_token_at_prefill_end: bool | None,
         exact_values: int,
         exact_times: int,
+        *,
+        percentiles: Sequence[float] = (),
     ) -> None:
+        """`percentiles`: those that are asked for besides POINTS."""
+        self._points = POINTS | {f"p{point:g}": point for point in percentiles}
         self._definitions, self._first_token_at_prefill_end = definitions, first_token_at_prefill_end
         self._models = {model: _Model(indices, exact_values, exact_times) for model, indices in members.items()}
 
-    def add_requests(self, requests: pd.DataFrame, timeline: Timeline, measured: Mask, start_ns: int) -> None:
-        """Requests that are done with; those of the latencies are `measured` (requests,), the span begins at
-        `start_ns`."""
+    def add_requests(
+        self, requests: pd.DataFrame, timeline: Timeline, measured: Mask, tokens: tuple[Ints, Ints], span: Span
+    ) -> None:
+        """Requests that are done with; those of the latencies are `measured` (requests,); `tokens` as in Rates."""
         if not self._models:
             return
         asked = requests["model"].to_numpy()
@@ -58,7 +63,7 @@ class ByModel:
         for model, found in self._models.items():
             several = len(self._models) > 1
             chosen = np.asarray(asked == model, dtype=bool) if several else np.ones(len(requests), dtype=bool)
-            found.count(requests, chosen, finished, start_ns)
+            found.count(requests[chosen], (tokens[0][chosen], tokens[1][chosen]), span)
             keep = measured & chosen & finished
             for name, values in each.items():
                 found.latencies[name].add(values[keep & ~np.isnan(values)])
@@ -89,7 +94,7 @@ class ByModel:
             )
             worked: Floats = np.zeros(span.replicas)
             worked[: len(found.worked)] = found.worked
-            reports[model] = found.report(span) | {
+            reports[model] = found.report(span, self._points) | {
                 "busy_share": mean_busy(busy_shares(worked, own), own),
                 "saturation": {"verdict": verdict.verdict, "reason": verdict.reason},
             }
@@ -104,32 +109,24 @@ class _Model:
         self.latencies = {name: Sample(exact_values) for name in NAMES}
         self.load = Load(limit=exact_times)
         self.worked: Floats = np.zeros(0)
-        self._counts: Counter[str] = Counter()
+        self.rates = Rates()
+        self._sent = self._completed = 0
 
-    def count(self, requests: pd.DataFrame, chosen: Mask, finished: Mask, start_ns: int) -> None:
-        """Requests sent and answered, and tokens of those answered in the span."""
-        inside = chosen & finished & (ints(requests, "finish_ns") >= start_ns)
-        self._counts["sent"] += int(chosen.sum())
-        self._counts["completed"] += int((chosen & finished).sum())
-        self._counts["inside"] += int(inside.sum())
-        self._counts["prompt"] += int(ints(requests, "prompt_tokens")[inside].sum())
-        self._counts["output"] += int(ints(requests, "generated")[inside].sum())
+    def count(self, requests: pd.DataFrame, tokens: tuple[Ints, Ints], span: Span) -> None:
+        """Requests of this model, and their tokens in the span."""
+        self._sent += len(requests)
+        self._completed += int((requests["status"] == "finished").sum())
+        self.rates.add(requests, tokens, span)
 
-    def report(self, span: Span) -> Report:
-        counts, seconds = self._counts, span.length_ns / SECOND
-        rates = {
-            "request_throughput": counts["inside"],
-            "output_throughput": counts["output"],
-            "total_token_throughput": counts["output"] + counts["prompt"],
-        }
+    def report(self, span: Span, percentiles: Mapping[str, float]) -> Report:
         report: Report = {
             "replicas": len(self.members),
-            "sent": counts["sent"],
-            "completed": counts["completed"],
-            **{name: count / seconds if seconds else None for name, count in rates.items()},
+            "sent": self._sent,
+            "completed": self._completed,
+            **self.rates.report(span),
         }
         for name, sample in self.latencies.items():
-            points = sample.percentiles(list(POINTS.values())) / MILLISECOND
+            points = sample.percentiles(list(percentiles.values())) / MILLISECOND
             report[f"mean_{name}_ms"] = sample.mean() / MILLISECOND
-            report |= {f"{point}_{name}_ms": float(at) for point, at in zip(POINTS, points, strict=True)}
+            report |= {f"{point}_{name}_ms": float(at) for point, at in zip(percentiles, points, strict=True)}
         return report

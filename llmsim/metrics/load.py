@@ -81,6 +81,16 @@ class Times:
         self._merge()
         return int((np.clip(high - self._at, 0, high - low) * self._counts).sum())
 
+    def gap_variation(self, since: int) -> float:
+        """Squared coefficient of variation of the gaps between the instants from `since` on; 0 of fewer than two."""
+        self._merge()
+        at, counts = self._at[self._at >= since], self._counts[self._at >= since]
+        gaps = int(counts.sum()) - 1
+        if gaps < 2 or at[-1] == at[0]:
+            return 0.0
+        mean = float(at[-1] - at[0]) / gaps
+        return float((np.diff(at).astype(np.float64) ** 2).sum()) / gaps / mean**2 - 1
+
 
 @dataclass(slots=True)
 class Busy:
@@ -140,7 +150,6 @@ class Load:
         self.limit = limit
         self.arrivals, self.starts, self.completions = Times(limit), Times(limit), Times(limit)
         self.busy = Busy(limit)
-        self._early: list[tuple[Ints, Ints]] = []
 
     def add_requests(self, requests: pd.DataFrame) -> None:
         """Rows that were not added before. Rejected requests load nothing and are left out."""
@@ -148,14 +157,3 @@ class Load:
         self.arrivals.add(ints(served, "arrival_ns"))
         self.starts.add(ints(served, "first_scheduled_ns"))
         self.completions.add(ints(served, "finish_ns"))
-        ids, finish = ints(served, "id"), ints(served, "finish_ns")
-        first = ids < self.limit
-        lasted = np.where(finish == NEVER, NEVER, finish - ints(served, "first_scheduled_ns"))
-        self._early.append((ids[first], lasted[first]))
-
-    def early_latency_ns(self, unfinished_ns: int) -> int:
-        """Median time from first batch to finish of the first tenth of the requests (those with the lowest ids):
-        latency unqueued. An unfinished request counts as `unfinished_ns`."""
-        ids, lasted = (np.concatenate(column) for column in zip(*self._early, strict=True))
-        early = lasted[np.argsort(ids, kind="stable")][: max(self.arrivals.count // 10, 10)]
-        return int(np.median(np.where(early == NEVER, unfinished_ns, early)))

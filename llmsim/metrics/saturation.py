@@ -1,55 +1,45 @@
-"""Saturation verdict: is the offered load below, near or above what the replicas can serve?
+"""Saturation verdict: is the offered load below, near or above what the replicas can serve, or was the run too short?
 
-Judged on the later part of the arrival window, after the ramp-up from empty, by what needs no model of the
-server: requests that came against requests that were answered, whether the queue ever empties, whether the
-device was busy. docs/metrics.md has the thresholds' measured error rates on queues of known load.
+A load of rho > 1 leaves 1 - 1 / rho of the arrivals unanswered while they keep coming, and the last of them to wait
+rho - 1 times as long as they came. Both are measured and held against their statistical error: a verdict needs what it
+says to be beyond that error, and where neither an overload nor its absence is, the run was too short. No model of the
+server is needed. docs/metrics.md has the rule in words and its errors (experiments/09_load_verdict.py measures them).
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from llmsim.metrics.load import EVERYTHING, Busy, Load, Times
-from llmsim.metrics.quantiles import Ints
-from llmsim.metrics.timeline import Mask
-from llmsim.metrics.usage import Presence, Span, busiest, busy_shares, mean_busy, worked_more
-from llmsim.units import SECOND
+from llmsim.metrics.load import EVERYTHING, Load
+from llmsim.metrics.load_evidence import Evidence, evidence_of
+from llmsim.metrics.usage import Presence, Span
 
 STABLE, NEAR, OVERLOADED = "stable", "near saturation", "overloaded"
 CLOSED_LOOP, UNDETERMINED = "closed loop", "undetermined"
 
 MIN_ARRIVALS = 30
-"""Fewer tell nothing about a rate: the relative error of a Poisson count of 30 is 18 %."""
-RAMP_SHARE = 1 / 3
-"""The first third of the arrival window is left out ..."""
-RAMP_LATENCIES = 3
-"""... and at least this many times the latency of an early request, in which the system fills from empty."""
-MAX_RAMP_SHARE = 2 / 3
-"""At least a third of the window is kept; where that cuts the ramp-up short, only the queue is judged."""
-OVERLOAD_DEFICIT = 0.02
-"""Share of the late arrivals left unanswered; at load rho it tends to 1 - 1 / rho."""
-OVERLOAD_Z = 2.33
-"""Growth in standard errors: at a load of exactly 1 the false alarms of a one-sided test at 1 %."""
-SUSPECT_Z = 1.65
-OVERLOAD_QUEUED = 0.2
-"""An overloaded policy leaves requests queued for at least this share of the busy time ..."""
-UNQUEUED_Z = 4.0
-"""... unless it admits without limit; then only strong growth counts."""
-OVERLOAD_DRAIN = 0.1
-"""If what was left at the last arrival took this share of the window, SUSPECT_Z is enough. It is the evidence
-where a policy answers short requests first: those come and go, the work of the long ones piles up."""
-BUSY_ENOUGH = 0.9
-"""A device that idles a tenth of the late window is not short of capacity."""
-QUEUED_SHARE = 0.6
-"""Share of busy time with a request left queued; in M/D/1 0.56 at load 0.8, 0.87 at 0.95."""
-STRETCH_LATENCIES = 3
-"""Queued stretches of a few latencies are the scheduler's own batching, not the load."""
-
-
-Evidence = dict[str, float | int | None]
+"""Fewer are in no normal approximation: the relative error of a Poisson count of 30 is 18 %."""
+NEAR_LOAD, SURE_LOAD = 1.1, 1.2
+"""Loads from 0.9 to 1.1 are near. A run is stable only if 1.1 is ruled out at 5 % and 1.2 at 0.1 %."""
+Z_NEAR, Z_SURE, Z_OVERLOAD = 1.645, 3.09, 2.33
+"""Quantiles of the normal distribution: one-sided 5 %, 0.1 % and 1 %."""
+T_NEAR, T_SURE, T_OVERLOAD = 1.895, 4.785, 2.998
+"""The same of Student's t with 7 degrees of freedom: the error of a growth is taken from 8 bins."""
+LATENCIES = 4.5
+"""The arrivals must last so many mean times in service, of which 1.5 are left out at least: a system that fills from
+empty looks like one that grows."""
+LEAST_DEFICIT = 0.02
+"""Below, a growth is of no interest, however significant."""
+QUEUED_SHARE, STRETCH_LATENCIES = 0.9, 3
+"""Near: queued for this share of the busy time, in stretches of so many times in service. M/D/1 is queued 0.56 of it at
+load 0.8 and 0.87 at 0.95; shorter stretches are a scheduler's own batching."""
+IDLE_ENOUGH = 0.98
+"""A replica that idles less tells nothing: there are gaps at the edges of any window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +69,7 @@ def saturation(
     `presence`: when the replicas were there, if not all the time.
     """
     load = Load(limit=EVERYTHING)
-    load.add_requests(requests if "id" in requests else requests.assign(id=range(len(requests))))
+    load.add_requests(requests)
     load.busy.add(iterations)
     return judge(load, replicas=replicas, closed_loop=closed_loop, horizon_ns=horizon_ns, presence=presence)
 
@@ -95,23 +85,13 @@ def judge(
     """The verdict on a load, arguments as in `saturation`."""
     if closed_loop:
         return Verdict(CLOSED_LOOP, "arrivals follow completions, so there is no offered load to judge", {})
-    arrivals, completions = load.arrivals, load.completions
-    if arrivals.count < MIN_ARRIVALS:
-        return Verdict(UNDETERMINED, f"{arrivals.count} requests are too few (below {MIN_ARRIVALS})", {})
-    window = Span(arrivals.first, arrivals.last, replicas)
+    if load.arrivals.count < 2:
+        return Verdict(UNDETERMINED, f"{load.arrivals.count} requests have no rate to judge", {})
+    window = Span(load.arrivals.first, load.arrivals.last, replicas, presence)
     if not window.length_ns:
         return Verdict(UNDETERMINED, "all requests arrive at one instant, so there is no rate to judge", {})
-    latency = min(load.early_latency_ns(window.length_ns + 1), window.length_ns)
-    wanted = max(int(RAMP_SHARE * window.length_ns), RAMP_LATENCIES * latency)
-    ramp = min(wanted, int(MAX_RAMP_SHARE * window.length_ns))
-    late = Span(window.start_ns + ramp, window.end_ns, replicas, presence)
-    judged = wanted == ramp
-    # In a window of few latencies the number in flight grows at any load, but the queue before it need not.
-    leaving = completions if judged else load.starts
-    evidence: Evidence = {"window_s": window.length_ns / SECOND, "early_latency_s": latency / SECOND}
-    evidence |= _flow(arrivals, leaving, late) | _thirds(arrivals, completions, window)
-    evidence |= _queueing(load.busy, late) | _backlog(arrivals, completions, window, horizon_ns)
-    return _judge(evidence, judged)
+    evidence = evidence_of(load, window, horizon_ns)
+    return _judge(_Found(load.arrivals.count, replicas, evidence), evidence)
 
 
 def unseen(closed_loop: bool) -> Verdict:
@@ -121,113 +101,125 @@ def unseen(closed_loop: bool) -> Verdict:
     return Verdict(UNDETERMINED, "the server's batches are not seen, so whether it was busy is not known", {})
 
 
-def _flow(arrivals: Times, leaving: Times, late: Span) -> Evidence:
-    """Requests that came in the late window against those that left."""
-    start, end = late.start_ns, late.end_ns
-    came = int(arrivals.until(end) - arrivals.until(start))
-    left = int(leaving.until(end) - leaving.until(start))
-    return {
-        "late_window_s": (end - start) / SECOND,
-        "late_arrivals": came,
-        "late_departures": left,
-        "completion_deficit": (came - left) / came if came else None,
-        "growth_z": _growth_z(arrivals, leaving, start, end, came),
-    }
+def may_last(saturation: Mapping[str, Any]) -> bool:
+    """Whether a load may be taken for one that the replicas can go on serving, by this part of a summary.
 
-
-def _thirds(arrivals: Times, completions: Times, window: Span) -> Evidence:
-    """Mean number of outstanding requests in each third of the arrival window."""
-    thirds = [_mean_outstanding(arrivals, completions, window, k / 3, (k + 1) / 3) for k in range(3)]
-    return {
-        "outstanding_first_third": thirds[0],
-        "outstanding_middle_third": thirds[1],
-        "outstanding_last_third": thirds[2],
-    }
-
-
-def _growth_z(arrivals: Times, leaving: Times, start: int, end: int, came: int) -> float | None:
-    """Growth of the outstanding requests over [start, end] in its standard errors.
-
-    The number outstanding is itself strongly autocorrelated near saturation, so a slope fitted to it looks
-    significant when it is not. Its increments are not: while the queue never empties they are nearly
-    independent, and below saturation they cancel, which only makes the test more careful. So: the sum of the
-    increments over bins, against their spread between the bins.
+    Not an overload; and where the run was too short to tell, its best estimates must be below a load of 1.1: that of
+    the queue, and of the requests left unanswered, unless they came in so few times in service that most had to be.
     """
-    bins = min(max(came // 10, 5), 40)
-    if came < MIN_ARRIVALS or end <= start:
-        return None
-    edges = np.linspace(start, end, bins + 1).astype(np.int64)
-    steps = np.diff(arrivals.until(edges) - leaving.until(edges))
-    # 0.25: a count rounded to a whole request is uncertain by half a one even if everything is regular.
-    spread = float(np.sqrt(max(float(steps.var(ddof=1)), 0.25) * bins))
-    return float(steps.sum()) / spread
+    if saturation["verdict"] != UNDETERMINED:
+        return bool(saturation["verdict"] != OVERLOADED)
+    found = saturation.get("evidence", {})
+    told = (found.get("latencies_in_window") or 0.0) >= LATENCIES
+    deficit, drain = found.get("completion_deficit") or 0.0, found.get("queue_drain_share") or 0.0
+    return bool(drain < NEAR_LOAD - 1 and not (told and deficit >= deficit_of(NEAR_LOAD)))
 
 
-def _mean_outstanding(arrivals: Times, completions: Times, window: Span, begin: float, end: float) -> float:
-    """Time average over a part of the window: each request counts for as long as it is inside."""
-    low = window.start_ns + int(begin * window.length_ns)
-    high = window.start_ns + int(end * window.length_ns)
-    return float(arrivals.inside_ns(low, high) - completions.inside_ns(low, high)) / max(high - low, 1)
+def deficit_of(load: float) -> float:
+    """Share of the arrivals that a load above 1 leaves unanswered."""
+    return 1 - 1 / load
 
 
-def _queueing(busy: Busy, late: Span) -> Evidence:
-    """Busy share, share of busy time with requests queued, and how long the queue stays non-empty."""
-    replica, worked, queued, mostly = busy.within(late)
-    shares = busy_shares(worked_more(np.zeros(late.replicas), replica, worked), late)
-    total = int(worked.sum())
-    stretches = _stretches(replica, mostly & (worked > 0), worked)
-    weighted = float((stretches.astype(np.float64) ** 2).sum() / stretches.sum()) if len(stretches) else 0.0
-    return {
-        "busy_share": mean_busy(shares, late),
-        "busiest_replica_share": busiest(shares, late),
-        "queued_share": float(queued.sum()) / total if total else 0.0,
-        "queued_stretch_s": weighted / SECOND,
-    }
+class _Found:
+    """The evidence as the tests see it: estimates and their errors."""
+
+    def __init__(self, count: int, replicas: int, evidence: Evidence) -> None:
+        def of(name: str) -> float:
+            return float(evidence[name] or 0.0)
+
+        self.count = count
+        self.late = max(int(of("late_arrivals")), 1)
+        self.deficit, self.error = of("completion_deficit"), of("deficit_error")
+        self.chance = of("work_spread") / math.sqrt(self.late)  # of the load itself, by chance arrivals and work
+        self.of_replica = self.chance * math.sqrt(replicas)
+        self.latencies, self.latency = of("latencies_in_window"), of("latency_s")
+        self.drain, self.drain_share = of("queue_drain_s"), of("queue_drain_share")
+        self.drain_error = of("work_spread") / math.sqrt(count)
+        self.still_grows = of("outstanding_last_third") > of("outstanding_middle_third")
+        self.busiest = evidence["busiest_replica_share"]
+        self.queued, self.stretch = of("queued_share"), of("queued_stretch_s")
+
+    @property
+    def long_enough(self) -> bool:
+        return self.latencies >= LATENCIES
+
+    @property
+    def queue_piles_up(self) -> bool:
+        """The queue at the last arrival took longer to start than chance and a server's own batching explain."""
+        return self.drain_share >= Z_OVERLOAD * self.drain_error and self.drain >= self.latency
+
+    @property
+    def grows(self) -> bool:
+        """What is outstanding grows, and goes on growing in the last third."""
+        significant = self.deficit >= max(LEAST_DEFICIT, T_OVERLOAD * self.error)
+        return self.long_enough and significant and self.still_grows and not self.idles
+
+    @property
+    def errors(self) -> tuple[float, float]:
+        """Errors of the deficit at 5 % and 0.1 %, as shares of the deficits of a load of 1.1 and of 1.2.
+
+        They are what the bins say, which is little where a queue comes back again and again, or what chance arrivals
+        and work explain, which is all there is while it does not.
+        """
+        near = min(T_NEAR * self.error, Z_NEAR * self.chance) / deficit_of(NEAR_LOAD)
+        return near, min(T_SURE * self.error, Z_SURE * self.chance) / deficit_of(SURE_LOAD)
+
+    @property
+    def overload_ruled_out(self) -> bool:
+        """A load of 1.1 or more would have shown. A queue that shrinks is chance, and no proof of capacity."""
+        deficit, (near, sure) = max(self.deficit, 0.0), self.errors
+        shown = deficit / deficit_of(NEAR_LOAD) + near >= 1 or deficit / deficit_of(SURE_LOAD) + sure >= 1
+        return self.long_enough and self.drain_share < NEAR_LOAD - 1 and not shown
+
+    @property
+    def idles(self) -> bool:
+        """The busiest replica idled for more of the time than chance would let a load of 1.1 or 1.2 idle."""
+        if self.busiest is None or self.drain_share >= NEAR_LOAD - 1:
+            return False
+        near, sure = 1 - Z_NEAR * self.of_replica, 1 - Z_SURE * self.of_replica
+        return bool(self.busiest < min(NEAR_LOAD * near, SURE_LOAD * sure, IDLE_ENOUGH))
+
+    def needed(self) -> int:
+        """Requests that would tell, rounded up: errors shrink with the root of their number.
+
+        In few times in service next to nothing leaves, so that only chance arrivals and work say how large they are.
+        """
+        by_time = LATENCIES / self.latencies if self.latencies else 1.0
+        by_chance = max(Z_NEAR / deficit_of(NEAR_LOAD), Z_SURE / deficit_of(SURE_LOAD)) * self.chance
+        likely = self.deficit >= max(LEAST_DEFICIT, Z_NEAR * self.error)
+        told = T_OVERLOAD * self.error / self.deficit if likely else max(self.errors)
+        by_error = (told if self.long_enough else by_chance) ** 2
+        more = max(by_time, by_error)
+        wanted = max(self.count * (more if more > 1 else 2), MIN_ARRIVALS)
+        unit = 10 ** max(math.floor(math.log10(wanted)) - 1, 0)  # two digits
+        return int(math.ceil(wanted / unit) * unit)
 
 
-def _stretches(replica: Ints, queued: Mask, worked: Ints) -> Ints:
-    """Busy time of each unbroken run of iterations that left a request queued, per replica, ns."""
-    rows = np.flatnonzero(queued)
-    if not len(rows):
-        return rows
-    opens = np.concatenate([[True], (np.diff(rows) > 1) | (np.diff(replica[rows]) != 0)])
-    return np.add.reduceat(worked[rows], np.flatnonzero(opens))
+def _seconds(value: float) -> str:
+    return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
 
 
-def _backlog(arrivals: Times, completions: Times, window: Span, horizon_ns: int | None) -> Evidence:
-    """What the last arrival left behind, and how long it took to drain (None if it never did)."""
-    unfinished = arrivals.count - completions.count
-    drain = max(completions.last - window.end_ns, 0) if not unfinished else None
-    at_end = arrivals.count - int(completions.until(window.end_ns))
-    return {
-        "outstanding_at_last_arrival": at_end,
-        "drain_s": None if drain is None else drain / SECOND,
-        "drain_share": None if drain is None else drain / window.length_ns,
-        "unfinished": unfinished,
-        "horizon_s": None if horizon_ns is None else horizon_ns / SECOND,
-    }
-
-
-def _judge(evidence: Evidence, judged: bool) -> Verdict:
-    """Overloaded needs a deficit that is large, significant and not the fault of an idle device."""
-    deficit, z = evidence["completion_deficit"] or 0.0, evidence["growth_z"] or 0.0
-    busy = (evidence["busiest_replica_share"] or 0.0) >= BUSY_ENOUGH
-    queued, stretch = evidence["queued_share"] or 0.0, evidence["queued_stretch_s"] or 0.0
-    latency = evidence["early_latency_s"] or 0.0
-    what = "answered" if judged else "even started"
-    behind = f"{deficit:.1%} of the late arrivals were not {what} in that time, {z:.1f} standard errors"
-    window = f"{evidence['window_s']:.3g} s of arrivals"
-    short = "" if judged else f"; {window} are few latencies ({latency:.3g} s)"
-    drain = (evidence["drain_s"] or 0.0) - RAMP_LATENCIES * latency
-    remains = drain >= OVERLOAD_DRAIN * (evidence["window_s"] or 0.0)
-    grows = z >= (SUSPECT_Z if remains else OVERLOAD_Z) and (queued >= OVERLOAD_QUEUED or z >= UNQUEUED_Z)
-    behind += f", and the rest took {evidence['drain_s']:.3g} s more" if remains else ""
-    if busy and deficit >= OVERLOAD_DEFICIT and grows:
-        return Verdict(OVERLOADED, behind + short, evidence)
-    if busy and deficit >= OVERLOAD_DEFICIT and z >= SUSPECT_Z:
-        return Verdict(NEAR, f"{behind}: a longer run would tell whether this is overload{short}", evidence)
-    if busy and queued >= QUEUED_SHARE and stretch >= STRETCH_LATENCIES * latency:
-        reason = f"requests were queued {queued:.0%} of the busy time, {stretch:.3g} s on end"
-        return Verdict(NEAR, reason + short, evidence)
-    reason = f"requests leave as fast as they come and were queued {queued:.0%} of the busy time"
-    return Verdict(STABLE, reason + short, evidence)
+def _judge(found: _Found, evidence: Evidence) -> Verdict:
+    deficit = f"{found.deficit:.1%} ± {found.error:.1%} of the late arrivals were not answered in that time"
+    queued = f"requests were queued {found.queued:.0%} of the busy time"
+    enough = found.count >= MIN_ARRIVALS
+    if enough and found.queue_piles_up:
+        share = found.drain_share
+        times = f"{share:.0%} of the time that they came" if share < 2 else f"{share:.0f} times as long as they came"
+        reason = f"requests were queued until {_seconds(found.drain)} after the last arrival, {times}"
+        return Verdict(OVERLOADED, reason, evidence)
+    if enough and found.grows:
+        return Verdict(OVERLOADED, deficit, evidence)
+    if enough and found.overload_ruled_out:
+        if found.queued >= QUEUED_SHARE and found.stretch >= STRETCH_LATENCIES * found.latency:
+            return Verdict(NEAR, f"{queued}, {_seconds(found.stretch)} on end", evidence)
+        if found.deficit >= max(LEAST_DEFICIT, Z_NEAR * found.error):
+            return Verdict(NEAR, deficit, evidence)
+        return Verdict(STABLE, f"requests leave as fast as they come ({deficit}); {queued}", evidence)
+    if enough and found.idles:
+        return Verdict(STABLE, f"the busiest replica worked {found.busiest:.0%} of the time; {queued}", evidence)
+    needed = found.needed()
+    evidence = evidence | {"requests_needed": needed}
+    short = f"they came for {found.latencies:.2g} mean times in service ({_seconds(found.latency)})"
+    why = deficit if found.long_enough else short
+    return Verdict(UNDETERMINED, f"{found.count} requests are too few to tell, about {needed:,} would: {why}", evidence)

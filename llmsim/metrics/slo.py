@@ -7,6 +7,7 @@ request does not have (the gaps of a single token) holds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -46,33 +47,36 @@ class Slo:
 
 
 def parse_slo(items: str | Iterable[str]) -> Slo:
-    """`ttft:200 tpot:50 e2el:5000` (one string, or its words) as limits in milliseconds.
+    """`ttft:200 tpot:50ms e2el<=5s` (one string, or its words) as limits in milliseconds.
 
-    vLLM's `--goodput` syntax, with `itl` besides. Raises ConfigError for an unknown metric, a repeated one,
-    or a limit that is not a positive number.
+    vLLM's `--goodput` syntax, with `itl`, units (ms, which is meant without one, and s) and `<=` besides. Raises
+    ConfigError for an unknown metric, a repeated one, or a limit that is not a positive time.
     """
-    words = items.split() if isinstance(items, str) else [word for item in items for word in item.split()]
+    text = items if isinstance(items, str) else " ".join(items)
     known = [field.name for field in fields(Slo)]
     limits: dict[str, float] = {}
-    for word in words:
-        name, colon, text = word.partition(":")
-        if not colon:
-            raise ConfigError(f"an SLO is METRIC:MILLISECONDS, as ttft:200, but got {word!r}")
+    for word in re.sub(r"\s*(:|<=)\s*", r"\1", text).split():
+        name, sign, limit = re.match(r"([^:<>=]*)([:<>=]*)(.*)", word).groups()  # type: ignore[union-attr]  # all match
+        if sign not in (":", "<="):
+            raise ConfigError(f"an SLO is METRIC:LIMIT, as ttft:200 (milliseconds) or ttft:1s, but got {word!r}")
         if name not in known:
             raise ConfigError(f"an SLO on {name!r} is not known.{did_you_mean(name, known)}")
         if name in limits:
-            raise ConfigError(f"the SLO on {name} is given twice: {limits[name]:g} and {text}")
-        limits[name] = _positive(word, text)
+            raise ConfigError(f"the SLO on {name} is given twice: {limits[name]:g} ms and {limit}")
+        limits[name] = _milliseconds(word, limit)
     return Slo(**limits)
 
 
-def _positive(word: str, text: str) -> float:
+def _milliseconds(word: str, text: str) -> float:
+    found = re.fullmatch(r"([^a-df-z]+)(ms|s)?", text, re.IGNORECASE)  # e: of 1e3
     try:
-        limit = float(text)
+        limit = float(found[1]) * (1000.0 if (found[2] or "").lower() == "s" else 1.0) if found else float("nan")
     except ValueError:
         limit = float("nan")
     if not 0 < limit < float("inf"):
-        raise ConfigError(f"an SLO limit must be a positive number of milliseconds but got {word!r}")
+        raise ConfigError(
+            f"an SLO limit must be a positive number of milliseconds, or a time as 200ms or 1s, but got {word!r}"
+        )
     return limit
 
 

@@ -28,6 +28,16 @@ PERCENTILES = (0.1, 1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9)
 Summary = dict[str, Any]
 
 
+def percentiles_with(asked: Sequence[float]) -> tuple[float, ...]:
+    """PERCENTILES and those asked for, in ascending order."""
+    return tuple(sorted({*PERCENTILES, *asked}))
+
+
+def asked_for(percentiles: Sequence[float] | None) -> Summary:
+    """`percentiles` of a summary: those that its tables show, if any were asked for."""
+    return {} if percentiles is None else {"percentiles": [float(p) for p in percentiles]}
+
+
 def summarize(
     requests: pd.DataFrame,
     iterations: pd.DataFrame,
@@ -49,10 +59,10 @@ def summarize(
 ) -> Summary:
     """Summarize the tables of one run (columns as in docs/metrics.md).
 
-    Latencies are those of finished requests that arrived at `warmup_s` (simulation clock) or later. Rates are
-    per second of the span from then, or from the first arrival if that is later, to the last completion; with
-    a `horizon_s` (0: none) that cut requests off, to the horizon. `kv_num_blocks` is of each replica: one number,
-    or one for each.
+    Latencies are those of finished requests that arrived at `warmup_s` (simulation clock) or later. Rates are of the
+    tokens emitted and the requests finished in the span from then, or from the first arrival if that is later, to the
+    last completion; with a `horizon_s` (0: none) that cut requests off, to the horizon. `kv_num_blocks` is of each
+    replica: one number, or one for each.
     `closed_loop`: arrivals follow completions (--max-concurrency), so no saturation verdict is given.
     `first_token_at_prefill_end` matters to the 'slai' definitions only; None: judged from the tables.
     `presence`: when the replicas were there, if not all the time. `members`: the replicas of each model, for the part
@@ -113,13 +123,15 @@ def summarize_measured(
     ended_ns: int = 0,
     closed_loop: bool = False,
     percentiles: Sequence[float] = PERCENTILES,
+    of_classes: Sequence[float] = (),
 ) -> Summary:
     """Summarize what a client measured of a server: as `summarize`, without what only the server could know.
 
     So there is no `kv`, `batches` or `preemptions`, and no verdict on the load. `token_times` as Timeline.of_times
-    takes it; `ended_ns` is when the run ended, if that cut requests off. Raises ConfigError as `summarize` does.
+    takes it; `ended_ns` is when the run ended, if that cut requests off; `of_classes` are percentiles that classes have
+    besides their own. Raises ConfigError as `summarize` does.
     """
-    options = TallyOptions(slo=slo, warmup_s=warmup_s, percentiles=tuple(percentiles))
+    options = TallyOptions(slo=slo, warmup_s=warmup_s, percentiles=tuple(percentiles), of_classes=tuple(of_classes))
     tally = Tally(options, span_of(requests, to_ns(warmup_s), ended_ns, replicas=1), limit=EVERYTHING)
     tally.add_requests(requests, Timeline.of_times(requests, token_times))
     attained = tally.attainment.report(tally.span)
@@ -146,26 +158,24 @@ def span_of(requests: pd.DataFrame, warmup_ns: int, ended_ns: int, replicas: int
 
 
 def _rates(tally: Tally, attained: dict[str, Any] | None) -> Summary:
-    """Counts of the whole run, and rates of what completed in the span, under vLLM's names."""
-    counts, seconds = tally.counts, tally.span.length_ns / SECOND
-    prompt, output = counts["prompt_tokens_inside"], counts["output_tokens_inside"]
-
-    def rate(count: int) -> float | None:
-        return count / seconds if seconds else None
-
+    """Counts of the whole run, and tokens and rates of the span, under vLLM's names."""
+    counts, rates = tally.counts, tally.rates.report(tally.span)
+    prompt, output = tally.rates.tokens
     return {
         "sent": counts["sent"],
         "completed": counts["finished"],
         "unfinished": counts["unfinished"],
         "rejected": counts["rejected"],
         "failed": counts["sent"] - counts["finished"] - counts["unfinished"] - counts["rejected"],
-        "duration_s": seconds,
+        "duration_s": tally.span.length_ns / SECOND,
         "total_input_tokens": prompt,
         "total_output_tokens": output,
-        "request_throughput": rate(counts["finished_inside"]),
+        "request_throughput": rates["request_throughput"],
         "request_goodput": None if attained is None else attained["request_goodput"],
-        "output_throughput": rate(output),
-        "total_token_throughput": rate(prompt + output),
+        "output_throughput": rates["output_throughput"],
+        "total_token_throughput": rates["total_token_throughput"],
+        "offered_rate": rates["offered_rate"],
+        "served_rate": rates["served_rate"],
     }
 
 
@@ -236,7 +246,7 @@ def _notes(tally: Tally, horizon_s: float) -> list[str]:
     if before := counts["sent"] - counts["measured"]:
         notes.append(
             f"{before} requests that arrived before {tally.options.warmup_s:g} s (warm-up) are in no "
-            "latency; rates are of what completed after it."
+            "latency; rates and attainment are of what was emitted and what finished after it, theirs included."
         )
     if tally.options.definitions == "slai":
         notes.append(

@@ -14,6 +14,7 @@ from llmsim.metrics.attainment import Attainment
 from llmsim.metrics.by_model import ByModel
 from llmsim.metrics.latency import Definitions, check_definitions, elapsed_ns, itl_samples, tpot_ns, ttft_ns
 from llmsim.metrics.load import EVERYTHING, EXACT_TIMES, Load
+from llmsim.metrics.rates import Rates, tokens_inside
 from llmsim.metrics.samples import EXACT_VALUES, Sample
 from llmsim.metrics.slo import Slo, TbtRule
 from llmsim.metrics.timeline import Mask, Timeline, ints
@@ -37,6 +38,8 @@ class TallyOptions:
     kv_num_blocks: int | Sequence[int] | None = None
     replicas: int = 1
     percentiles: tuple[float, ...] = ()
+    of_classes: tuple[float, ...] = ()
+    """Percentiles that classes and models have besides their own."""
     first_token_at_prefill_end: bool | None = None
     members: Mapping[str, Sequence[int]] | None = None
     """The replicas of each model, where requests name models: for the part `models`."""
@@ -45,7 +48,7 @@ class TallyOptions:
 
     def __post_init__(self) -> None:
         check_definitions(self.definitions)
-        wrong = [p for p in self.percentiles if not 0 <= p <= 100]
+        wrong = [p for p in (*self.percentiles, *self.of_classes) if not 0 <= p <= 100]
         if wrong:
             raise ConfigError(f"percentiles must be from 0 to 100 but got {wrong[0]}")
         if self.replicas < 1:
@@ -69,13 +72,20 @@ class Tally:
             options.first_token_at_prefill_end,
             limit,
             expected=options.targets_expected,
+            percentiles=options.of_classes,
         )
         self.usage = Usage(span, options.kv_num_blocks)
         self.load = Load(limit=EVERYTHING if limit == EVERYTHING else EXACT_TIMES)
         self.counts: Counter[str] = Counter()
-        self._last_finish = 0
+        self.rates = Rates()
+        self.last_finish_ns = 0
         self.models = ByModel(
-            options.members or {}, options.definitions, options.first_token_at_prefill_end, limit, self.load.limit
+            options.members or {},
+            options.definitions,
+            options.first_token_at_prefill_end,
+            limit,
+            self.load.limit,
+            percentiles=options.of_classes,
         )
 
     def add(self, requests: pd.DataFrame, timeline: Timeline, iterations: pd.DataFrame) -> None:
@@ -90,13 +100,14 @@ class Tally:
         self.usage.add(iterations)
 
     def end(self, end_ns: int) -> None:
-        """The measured stretch ended here: at the last completion, or later if something was cut off."""
+        """The measured stretch ends here, at the last completion, or later if something was cut off; to be said before
+        anything is added that may lie past it."""
         self.span = self.usage.span = replace(self.span, end_ns=max(self.span.start_ns, end_ns))
 
     def run_end_ns(self, horizon_ns: int | None) -> int:
         """The last completion; the horizon, if that cut requests off."""
         cut_off = self.counts["unfinished"] > 0 and horizon_ns is not None
-        return max(self._last_finish, horizon_ns or 0) if cut_off else self._last_finish
+        return max(self.last_finish_ns, horizon_ns or 0) if cut_off else self.last_finish_ns
 
     def were_there(self, presence: Presence | None) -> None:
         """When the replicas were there, if not all the time; known when the run is over."""
@@ -108,23 +119,23 @@ class Tally:
         finished = (requests["status"] == "finished").to_numpy(dtype=bool)
         self._count(requests, measured, finished)
         self.load.add_requests(requests)
+        if "first_scheduled_ns" in requests:
+            self.usage.add_requests(requests)
         self._add_latencies(requests, timeline, measured, finished)
-        self.attainment.add(requests, timeline, measured)
-        self.models.add_requests(requests, timeline, measured, self.span.start_ns)
+        self.attainment.add(requests, timeline, measured, self.span)
+        tokens = tokens_inside(requests, timeline, self.span)
+        self.rates.add(requests, tokens, self.span)
+        self.models.add_requests(requests, timeline, measured, tokens, self.span)
 
     def _count(self, requests: pd.DataFrame, measured: Mask, finished: Mask) -> None:
         generated = ints(requests, "generated")
-        self._last_finish = max(self._last_finish, int(ints(requests, "finish_ns").max(initial=0)))
-        inside = finished & (ints(requests, "finish_ns") >= self.span.start_ns)
+        self.last_finish_ns = max(self.last_finish_ns, int(ints(requests, "finish_ns").max(initial=0)))
         counts = self.counts
         counts["sent"] += len(requests)
         for status in ("finished", "unfinished", "rejected"):
             counts[status] += int((requests["status"] == status).sum())
         counts["measured"] += int(measured.sum())
         counts["measured_finished"] += int((measured & finished).sum())
-        counts["finished_inside"] += int(inside.sum())
-        counts["prompt_tokens_inside"] += int(ints(requests, "prompt_tokens")[inside].sum())
-        counts["output_tokens_inside"] += int(generated[inside].sum())
         counts["output_tokens_of_unfinished"] += int(generated[~finished].sum())
         if "preemptions" in requests:
             preemptions = ints(requests, "preemptions")

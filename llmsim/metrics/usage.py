@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llmsim.core.request import NEVER
 from llmsim.metrics.quantiles import Floats, Ints
 from llmsim.metrics.samples import Sample
 from llmsim.metrics.timeline import ints
@@ -125,7 +126,7 @@ def worked_more(worked_ns: Floats, replica: Ints, overlap_ns: Ints) -> Floats:
 
 
 class Usage:
-    """Iterations added up, a stretch of the log at a time, in any order; `span` is what of the clock counts.
+    """Iterations and waits added up, a stretch of the log at a time, in any order; `span` is what of the clock counts.
 
     `num_blocks` of a replica's KV cache is one number, or one for each replica; shares are None without it.
     """
@@ -137,7 +138,8 @@ class Usage:
             np.broadcast_to(np.asarray(self.sizes, dtype=np.float64), span.replicas) if self.sizes else None
         )
         self._worked: Floats = np.zeros(span.replicas)
-        self._blocks, self._shares, self._waiting = Sample(), Sample(), Sample()  # weights: ns
+        self._blocks, self._shares = Sample(), Sample()  # weights: ns
+        self._waited = 0
         self._count = self._prefill = self._decodes = self._lasted = self._longest = self._running = 0
 
     def add(self, iterations: pd.DataFrame) -> None:
@@ -150,7 +152,6 @@ class Usage:
         self._blocks.add(used, weights)
         if self._of_replica is not None:
             self._shares.add(used / self._of_replica[replica], weights)
-        self._waiting.add(ints(iterations, "waiting")[inside], weights)
         self._count += int(inside.sum())
         self._prefill += int(ints(iterations, "prefill_tokens")[inside].sum())
         self._decodes += int(ints(iterations, "decode_tokens")[inside].sum())
@@ -158,6 +159,16 @@ class Usage:
         self._lasted += int(lasted.sum())
         self._longest = max(self._longest, int(lasted.max(initial=0)))
         self._running = max(self._running, int(ints(iterations, "running")[inside].max(initial=0)))
+
+    def add_requests(self, requests: pd.DataFrame) -> None:
+        """Requests that are done with: how long each of them waited, in the span, for its first batch."""
+        started, status = ints(requests, "first_scheduled_ns"), requests["status"].to_numpy()
+        cut_off = np.where(status == "unfinished", self.span.end_ns, 0)  # rejected ones are in no queue
+        until = np.minimum(np.where(started == NEVER, cut_off, started), self.span.end_ns)
+        waited = np.maximum(until - np.maximum(ints(requests, "arrival_ns"), self.span.start_ns), 0)
+        # Whole microseconds and the rest: a sum of ns of a long overload wraps in 64 bits.
+        micro, rest = np.divmod(waited, 1000)
+        self._waited += 1000 * int(micro.sum()) + int(rest.sum())
 
     def kv(self, block_size: int | None) -> dict[str, Any]:
         """KV use of a replica: time-weighted mean and p99, and the maximum, in blocks and shares of the cache.
@@ -171,11 +182,13 @@ class Usage:
         return stats | dict(zip(("mean_share", "p99_share", "max_share"), shares, strict=True))
 
     def batches(self) -> Stats:
-        """Iterations of the span: how many, how long, how full; means are per iteration."""
+        """Iterations of the span: how many, how long, how full; means are per iteration.
+
+        But `mean_waiting` is over time: the requests that have arrived and been in no batch yet, a replica; it is the
+        rate times the mean time in the queue (Little 1961).
+        """
         count, total = self._count, self.span.replica_ns
         shares = busy_shares(self._worked, self.span)
-        waiting, weights = self._waiting.exact_part()
-        queued = float((waiting * weights.astype(np.float64)).sum())
 
         def mean(summed: int) -> float | None:
             return float(summed) / count if count else None
@@ -189,7 +202,7 @@ class Usage:
             "mean_prefill_tokens": mean(self._prefill),
             "mean_decode_seqs": mean(self._decodes),
             "max_running": self._running,
-            "mean_waiting": queued / total if total else None,
+            "mean_waiting": self._waited / total if total else None,
             "busy_share": mean_busy(shares, self.span),
             "max_replica_busy_share": busiest(shares, self.span),
         }

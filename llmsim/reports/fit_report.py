@@ -24,7 +24,7 @@ from llmsim.reports.plots.fit import (
     spread_figure,
 )
 from llmsim.reports.plots.page import html_table, write_page
-from llmsim.runs.text import number
+from llmsim.runs.contests import number
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

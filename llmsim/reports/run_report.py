@@ -16,11 +16,14 @@ import yaml
 
 from llmsim.errors import ConfigError
 from llmsim.reports.plots import overview
-from llmsim.reports.plots.data import BINS, attainment, kv_blocks, latency_cdfs, replicas_of, run_names, timeline
+from llmsim.reports.plots.data import BINS, attainment, kv_blocks, latency_cdfs, replicas_of, timeline
 from llmsim.reports.plots.figures import attainment_figure, cdf_figure, timeline_figure
 from llmsim.reports.plots.page import html_table, write_page
 from llmsim.reports.plots.style import Style, styles
-from llmsim.runs.text import number
+from llmsim.runs.contests import SAME, number
+from llmsim.runs.facts import FACTS, facts, shared_facts
+from llmsim.runs.labels import policy_words, run_names
+from llmsim.runs.text import same_requests
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 Looks = Mapping[str, Style]
 Sections = list["str | pd.DataFrame | go.Figure"]
 
+MOST_VALUES = 4
+"""Values of a fact that are told where it differs between runs."""
 POINTS = 1000
 """Points of a distribution, a run and metric."""
 
@@ -66,36 +71,65 @@ def _title(names: Sequence[str], results: Sequence[Result]) -> str:
 
 def _overview(names: Sequence[str], results: Sequence[Result], looks: Looks) -> Sections:
     summaries = [result.summary for result in results]
-    sections: Sections = ["<h2>Who wins</h2>" if len(results) > 1 else "<h2>Result</h2>"]
-    if lines := overview.words(names, results):
-        sections.append("<ul>" + "".join(f"<li>{html.escape(line)}</li>" for line in lines) + "</ul>")
-    sections.append(overview.latency_table(names, summaries, looks))
-    sections.append(overview.load_table(names, summaries, looks))
+    sections: Sections = [_facts_list(results), "<h2>Who wins</h2>" if len(results) > 1 else "<h2>Result</h2>"]
+    if lines := [*overview.verdicts(names, results), *overview.words(names, results)]:
+        sections.append(_list(lines))
+    groups = same_requests(results)
+    sections.append(overview.latency_table(names, summaries, looks, groups))
+    sections.append(overview.load_table(names, summaries, looks, groups))
     if len(results) > 1:
-        sections.append('<p class="note">Bold on green: the best of its column, unless all are the same.</p>')
+        sections.append(
+            f'<p class="note">Bold on green: the best of its column among runs with the same requests, where another '
+            f"is {SAME:.0%} or more behind.</p>"
+        )
         if table := overview.differences_table(names, results, looks):
             sections += ["<p>What differs between the runs:</p>", table]
     return sections
 
 
+def _facts_list(results: Sequence[Result]) -> str:
+    """What the runs are of: GPU and model, replicas, requests, load, SLO; values of what differs one after another."""
+    each = [facts(result) for result in results]
+    policy = policy_words([result.label for result in results])[0]
+    shown = {**({"policy": policy} if policy else {}), **shared_facts(each)}
+    for name in (name for name in FACTS if name not in shown):
+        if values := list(dict.fromkeys(found[name] for found in each if name in found)):
+            shown[name] = " | ".join(values[:MOST_VALUES]) + (" | ..." if len(values) > MOST_VALUES else "")
+    lines = [f"<li><b>{html.escape(name)}</b> {html.escape(words)}</li>" for name, words in shown.items()]
+    return f'<ul class="facts">{"".join(lines)}</ul>' if lines else ""
+
+
 def _trust(names: Sequence[str], results: Sequence[Result], looks: Looks) -> Sections:
-    """Verdict, its reason, and every warning, a row a run."""
-    rows = []
-    for name, result in zip(names, results, strict=True):
+    """Verdict, its reason, and every warning, a row a run; warnings that all runs share come once, above."""
+    own = []
+    for result in results:
         judged = result.summary.get("saturation", {})
-        reason = str(judged.get("reason", ""))
-        said = f"{judged.get('verdict')}: {reason}"  # how warnings() repeats a verdict that stands in this row
-        lines = "".join(f"<li>{html.escape(line)}</li>" for line in result.warnings() if line != said)
-        warnings = f"<ul>{lines}</ul>" if lines else "none"
-        rows.append([overview.swatch(name, looks), overview.verdict(result.summary), html.escape(reason), warnings])
-    table = html_table(["run", "load", "because", "warnings"], rows, text=(2, 3))
-    return ["<h2>Can the numbers be trusted?</h2>", table]
+        said = f"{judged.get('verdict')}: {judged.get('reason', '')}"  # a verdict stands in its row already
+        own.append([line for line in result.warnings() if line != said])
+    shared = [line for line in own[0] if len(own) > 1 and all(line in lines for lines in own)]
+    rows = []
+    for name, result, lines in zip(names, results, own, strict=True):
+        reason = html.escape(str(result.summary.get("saturation", {}).get("reason", "")))
+        rest = _list([line for line in lines if line not in shared]) or ("none of its own" if shared else "none")
+        rows.append([overview.swatch(name, looks), overview.verdict(result.summary), reason, rest])
+    sections: Sections = ["<h2>Can the numbers be trusted?</h2>"]
+    if shared:
+        sections.append(f"<p>Of all runs:</p>{_list(shared)}")
+    return [*sections, html_table(["run", "load", "because", "warnings"], rows, text=(2, 3))]
+
+
+def _list(lines: Sequence[str]) -> str:
+    """Lines as a list; empty for none."""
+    return f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>" if lines else ""
 
 
 def _latencies(results: Sequence[Result], looks: Looks, points: int) -> Sections:
     limits = [(result.summary.get("slo") or {}).get("limits_ms", {}) for result in results]
     shared = limits[0] if all(limit == limits[0] for limit in limits) else {}
-    note = "Of answered requests that arrived after the warm-up; a curve further left is faster."
+    note = (
+        "Of answered requests that arrived after the warm-up; a curve further left is faster. ITL pools the gaps of "
+        "all requests."
+    )
     if shared:
         note += " Dashed: the limit that holds for every request."
     figure = cdf_figure(latency_cdfs(results, points), shared, looks=looks)
@@ -167,11 +201,11 @@ def _service_levels(results: Sequence[Result], looks: Looks) -> Sections:
 def _provenance(names: Sequence[str], results: Sequence[Result]) -> Sections:
     parts = ["<h2>Where these runs come from</h2>"]
     for name, result in zip(names, results, strict=True):
-        facts = [[html.escape(key), html.escape(value)] for key, value in _facts(result.manifest).items()]
+        rows = [[html.escape(key), html.escape(value)] for key, value in _facts(result.manifest).items()]
         config = result.manifest.get("config", "")
         text = config if isinstance(config, str) else yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
         parts.append(
-            f"<details><summary>{html.escape(name)}</summary>{html_table(['', ''], facts, text=(1,))}"
+            f"<details><summary>{html.escape(name)}</summary>{html_table(['', ''], rows, text=(1,))}"
             f"<details open><summary>configuration, every default written out</summary>"
             f"<pre>{html.escape(text)}</pre></details></details>"
         )
@@ -180,7 +214,7 @@ def _provenance(names: Sequence[str], results: Sequence[Result]) -> Sections:
 
 def _facts(manifest: Mapping[str, Any]) -> dict[str, str]:
     """What meta.json says, in words."""
-    facts = {}
+    facts: dict[str, str] = {}
     if arguments := manifest.get("arguments"):
         facts["command"] = "llmsim " + shlex.join(map(str, arguments))
     facts["seed"] = str(manifest.get("seed", "-"))

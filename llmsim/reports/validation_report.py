@@ -30,7 +30,7 @@ from llmsim.reports.plots.validation import (
     speed_figure,
     speed_over_time,
 )
-from llmsim.runs.text import number
+from llmsim.runs.contests import number
 from llmsim.validation.compare import METRICS, STATISTICS
 from llmsim.validation.text import percent, signed
 

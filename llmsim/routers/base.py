@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llmsim.core.policy import Policy
 
 if TYPE_CHECKING:
     from llmsim.core.request import Request
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 Loads = Sequence[float] | Mapping[int, float] | NDArray[np.float64]
 
 
-class Router(ABC):
+class Router(Policy):
     """Chooses a replica for each arrival, at the moment it arrives. Parameters are dataclass fields."""
+
+    TO_CALL = ("least",)
 
     def bind(self, replicas: int, rng: np.random.Generator) -> None:
         """Start a run over `replicas` replicas; `rng` is the run's stream for routing alone."""
@@ -42,7 +46,7 @@ class Router(ABC):
         While the replicas stay the same, so does the sequence: a router may keep what it knows of it (LoadBoard).
         """
 
-    def answered(self, request: Request) -> None:  # noqa: B027  # a hook
+    def answered(self, request: Request) -> None:  # a hook
         """Hook: the request is answered, so its output length (`generated`) is known from now on."""
 
     def least(self, loads: Loads, indices: Sequence[int] | None = None) -> int:

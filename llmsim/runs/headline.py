@@ -30,14 +30,15 @@ class Headline:
 
     def warnings(self) -> list[str]:
         """What a reader must know before trusting the numbers, one sentence each; empty if nothing."""
-        lines = list(self.summary.get("notes", []))
+        lines = [*self.summary.get("notes", []), *(self.manifest.get("workload") or {}).get("notes", [])]
         dropped = self.summary.get("requests", {}).get("dropped_from_trace") or {}
         if dropped:
             lines.append("left out of the trace: " + ", ".join(f"{n:,} rows ({why})" for why, n in dropped.items()))
         if clipped := self.summary.get("requests", {}).get("clipped"):
             lines.append(f"{clipped:,} requests, prompt and output, were longer than the model takes and scaled down")
         judged = self.summary.get("saturation", {})
-        if judged.get("verdict") in ("near saturation", "overloaded"):
+        too_few = "requests_needed" in (judged.get("evidence") or {})
+        if too_few or judged.get("verdict") in ("near saturation", "overloaded"):
             lines.append(f"{judged['verdict']}: {judged['reason']}")
         if beyond := beyond_calibration([self]):
             lines.append(beyond)
@@ -67,9 +68,13 @@ def config_text(manifest: Mapping[str, Any]) -> str:
 
 
 def beyond_calibration(results: Sequence[Headline]) -> str:
-    """One sentence on how far these runs (of one calibration) left what it was measured on; empty if they did not."""
+    """One sentence on how far these runs left what their calibrations were measured on; empty if they did not."""
     summaries = [result.summary for result in results]
-    reports = [r for s in summaries for r in s.get("calibrations", [s.get("calibration", {})])]
+    return beyond([r for s in summaries for r in s.get("calibrations", [s.get("calibration", {})])])
+
+
+def beyond(reports: Sequence[Mapping[str, Any]]) -> str:
+    """The same by the reports on calibrations in summaries."""
     boxes = [box for box in reports if box.get("iterations_outside_box")]
     if not boxes:
         return ""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llmsim.errors import did_you_mean
+from llmsim.errors import slip_of
 from llmsim.schedulers.base import Scheduler
 from llmsim.spec.cluster_spec import EngineSpec
 from llmsim.units import GIB, SECOND, to_ns
@@ -48,8 +48,7 @@ def idle_models(members: Mapping[str, Sequence[int]], classes: Sequence[SloClass
     lines = []
     for model, replicas in members.items():
         if model not in asked:
-            hint = did_you_mean(model, asked)
-            meant = hint if hint.startswith(" Did") else ""
+            meant = slip_of(model, asked)
             idle = f"{len(replicas)} replica{'s' if len(replicas) > 1 else ''} idle"
             lines.append(f"no request asks for {model} ({idle}).{meant} The requests ask for {', '.join(asked)}")
     return lines

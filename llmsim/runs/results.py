@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from llmsim.errors import ConfigError
 from llmsim.metrics.timeline import Timeline
 from llmsim.runs.folders import NewFolder
+from llmsim.runs.frames import comparison_frame, result_html
 from llmsim.runs.headline import CONFIG, META, SUMMARY, Headline
 from llmsim.runs.parquet import options
 from llmsim.runs.tables import no_iterations
-from llmsim.runs.text import comparison_frame, result_html
 
 TABLES = ("requests", "iterations", "token_ranges")
 MEASURED = ("requests", "token_times")

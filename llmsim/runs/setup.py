@@ -14,7 +14,7 @@ from llmsim.engine.cluster import Cluster
 from llmsim.metrics import Definitions, Slo, TallyOptions, parse_slo
 from llmsim.metrics.json_values import json_value
 from llmsim.metrics.service import presence_of, service_report
-from llmsim.metrics.summary import PERCENTILES, summary_of
+from llmsim.metrics.summary import asked_for, percentiles_with, summary_of
 from llmsim.runs.labels import policies_label
 from llmsim.runs.notes import engine_numbers, idle_models, idle_watermarks, late_steps, over_the_limit, unproven
 from llmsim.runs.replica_groups import (
@@ -28,6 +28,7 @@ from llmsim.runs.replica_groups import (
 )
 from llmsim.spec import registry
 from llmsim.traces.served import check_models
+from llmsim.traces.totals import order_notes
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ class RunSetup:
             warmup_s=spec.warmup_s,
             kv_num_blocks=[group.num_blocks for group in self.groups for _ in range(group.count)],
             replicas=spec.cluster.replicas,
-            percentiles=PERCENTILES,
+            percentiles=percentiles_with(spec.percentiles or ()),
+            of_classes=spec.percentiles or (),
             first_token_at_prefill_end=spec.engine.first_token_at_prefill_end,
             targets_expected=targets_expected,
             members=members_of(self.groups) if models else None,
@@ -138,6 +140,7 @@ class RunSetup:
             block_size=self.groups[0].block_size if len(sizes) == 1 else None,
             closed_loop=workload.max_concurrency is not None,
         )
+        summary |= asked_for(spec.percentiles)
         if pools is not None and stays:
             horizon_ns = None if spec.horizon_s is None else to_ns(spec.horizon_s)
             end_ns = tally.run_end_ns(horizon_ns)
@@ -156,6 +159,7 @@ class RunSetup:
             *idle_watermarks(self.groups, cluster.replicas),
             *idle_models(members_of(self.groups), workload.slo_classes),
             *unproven(self.calibrations),
+            *order_notes(workload.description),
         ]
         summary["notes"] = [*summary["notes"], *notes]
         reports = ranges.reports()

@@ -6,7 +6,8 @@ It reads the workload and the calibration, and writes nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from llmsim.runs.replica_groups import Machine, simulated
 from llmsim.runs.results import Result
 from llmsim.runs.setup import RunSetup, names_models
 from llmsim.runs.tables import first_tokens, iteration_table, request_table, token_range_table
+from llmsim.spec.run_spec import as_run
 from llmsim.traces.workload import build_workload
 from llmsim.units import to_ns
 
@@ -96,7 +98,7 @@ class Run:
 
 
 def simulate(
-    spec: RunSpec,
+    spec: RunSpec | str | Path | Mapping[str, Any],
     *,
     scheduler: Any = None,
     workload: Workload | None = None,
@@ -104,11 +106,12 @@ def simulate(
     progress: Progress | None = None,
     machine: Machine = simulated,
 ) -> Result:
-    """Run one spec to its end (or its horizon). Arguments as in `Run`.
+    """Run one spec, or the YAML file or mapping that describes it, to its end (or its horizon). Arguments as in `Run`.
 
     Raises ConfigError, TraceError, CalibrationError, CapacityError or StalledError.
     """
     began = time.perf_counter()
+    spec = as_run(spec)
     run = Run(spec, scheduler=scheduler, workload=workload, observer=observer, machine=machine)
     run.serve(progress)
     served = time.perf_counter()

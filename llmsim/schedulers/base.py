@@ -7,13 +7,14 @@ of `ContinuousBatching` (continuous.py).
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from bisect import insort
 from collections import deque
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 from llmsim.core.decodes import DecodeSet
+from llmsim.core.policy import Policy
 from llmsim.core.request import NEVER, Request
 from llmsim.errors import ConfigError
 
@@ -47,12 +48,14 @@ def at_least(minimum: int, **options: int) -> None:
             raise ConfigError(f"{name} must be at least {minimum} but got {value}")
 
 
-class Scheduler(ABC):
+class Scheduler(Policy):
     """Chooses what the next iteration runs.
 
     Parameters of a policy are dataclass fields; state is made in `bind`. The queues a policy starts with:
     `waiting` (arrived, hold no KV), `prefilling` (prompt under way, sorted by arrival) and `decodes`.
     """
+
+    TO_CALL = ("add_all_decodes", "growth_bound", "reject_too_long", "start_prefill")
 
     waiting: deque[Request]
     prefilling: list[Request]
@@ -209,7 +212,7 @@ class Scheduler(ABC):
         else:
             self.decodes.leave(request)
 
-    def executed(self, batch: Batch, start_ns: int, ends_ns: Sequence[int]) -> None:  # noqa: B027  # a hook
+    def executed(self, batch: Batch, start_ns: int, ends_ns: Sequence[int]) -> None:  # a hook
         """Hook: the batch ran, once for each of `ends_ns`; called before its tokens are credited."""
 
     def add_all_decodes(self, batch: Batch) -> None:

@@ -98,6 +98,7 @@ class Niyama(Scheduler):
         super().bind(kv, max_model_len)
         self._heap: list[Entry] = []
         self._served: list[Entry] = []
+        self._unstarted = 0  # entries of both whose request holds no KV yet
         self._running: list[Request] = []
         self._deadline_s: dict[int, float] = {}
         self._tokens_per_s = EMA_START_TOKENS_PER_S
@@ -113,7 +114,7 @@ class Niyama(Scheduler):
     @property
     def queued(self) -> int:
         """Requests that hold no KV: arrived, or in the heap without a chunk yet."""
-        return len(self.waiting) + len(self._heap) + len(self._served) - len(self.prefilling)
+        return len(self.waiting) + self._unstarted
 
     def schedule(self, now: int) -> Batch:
         """Decodes by slack; then prompts from the heap."""
@@ -147,6 +148,7 @@ class Niyama(Scheduler):
                 deadline -= self.output_len_pred * self.execution_threshold_batched
             self._deadline_s[request.id] = deadline
             heappush(self._heap, Entry(request, self._key, deadline))
+            self._unstarted += 1
 
     def _slack_s(self, request: Request, now: int) -> float:
         """Seconds until the next token is due. Unused slack of the first token is kept."""
@@ -215,6 +217,7 @@ class Niyama(Scheduler):
             if not request.blocks:
                 self.kv.allocate(request, request.prefill_tokens)
                 self.prefilling.append(request)
+                self._unstarted -= 1
             batch.add_prefill(request, chunk)
         if not self.stale_heap:
             self._served = unfinished

@@ -27,9 +27,8 @@ class VllmV1(Scheduler):
     only if its whole known sequence fits now. When blocks run out the last of `running` is preempted, and nobody
     is admitted in that step. `long_prefill_token_threshold` caps a prompt's chunk (0 = off); without
     `enable_chunked_prefill` a prompt waits until the budget holds what it lacks. `policy` is fcfs or priority: then the
-    most urgent waits in front, and the least urgent is preempted. One block of the pool is vLLM's null block.
-    `watermark` (a share, default 0) is kept free at admission; the engine's own watermark is vLLM v0's and does not
-    apply. `version` is a key of VERSIONS.
+    most urgent waits in front, and the least urgent is preempted. One block is vLLM's null block. `watermark` (a share)
+    is kept free at admission; the engine's own is vLLM v0's and does not apply. `version` is a key of VERSIONS.
     """
 
     max_num_batched_tokens: int = 8192

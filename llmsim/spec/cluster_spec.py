@@ -34,10 +34,9 @@ class EngineSpec:
     of SLAI and Sarathi's OSDI branch (false, true). `async_scheduling`: each batch is formed when the one before it
     starts (vLLM from 0.14 on; policies that do so have `runs_ahead`; None takes the calibration's engine).
     `enable_prefix_caching`: KV blocks are found again by their content (policies that can have `finds_prefixes`; None:
-    they are not).
-    `host_overhead_s` seconds are added to every iteration. The engine forms no batch in the first `startup_lag_s`
-    seconds, though requests arrive (SLAI's driver hands 16,384 over before it starts); a replica that a schedule adds
-    gets its first request after them.
+    they are not). `host_overhead_s` seconds are added to every iteration. The engine forms no batch in the first
+    `startup_lag_s` seconds, though requests arrive (SLAI's driver hands 16,384 over before it starts); a replica that
+    a schedule adds gets its first request after them.
     """
 
     block_size: int | None = None

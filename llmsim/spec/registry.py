@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,8 @@ from typing import Any
 
 import yaml
 
-from llmsim.errors import ConfigError, did_you_mean
+from llmsim.core.policy import no_dataclass
+from llmsim.errors import ConfigError, did_you_mean, nearest, place
 from llmsim.spec.strict import WORDS
 
 BUILT_IN: dict[str, dict[str, str]] = {
@@ -70,7 +72,7 @@ def resolve(kind: str, name: str) -> type:
     if not (inspect.isclass(found) and issubclass(found, base)):
         known = [n for n, c in vars(module).items() if inspect.isclass(c) and issubclass(c, base) and c is not base]
         what = f"has no class {class_name!r}" if found is None else f"{class_name!r} is no {base.__name__}"
-        raise ConfigError(f"{kind} {name!r}: {module_name} {what}.{did_you_mean(class_name, known)}")
+        raise ConfigError(f"{kind} {name!r}: {module_name} {what}.{nearest(class_name, known)}")
     return found
 
 
@@ -86,11 +88,14 @@ def build(kind: str, choice: Any) -> Any:
         known = {f.name: f for f in dataclasses.fields(cls) if f.init}
         for key, value in options.items():
             if key not in known:
-                raise ConfigError(f"[{kind} {mapping['name']}] has no option {key!r}.{did_you_mean(str(key), known)}")
+                why = no_dataclass(cls, str(key)) or f"has no option {key!r}.{did_you_mean(str(key), known)}"
+                raise ConfigError(f"[{kind} {mapping['name']}] {why}")
             options[key] = _checked(kind, mapping["name"], known[key], value)
     try:
         return cls(**options)
     except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # not the call, but what the policy does when it is made
         raise ConfigError(f"[{kind} {mapping['name']}] cannot be made: {error}") from error
 
 
@@ -101,7 +106,8 @@ def as_mapping(kind: str, choice: object) -> dict[str, Any]:
             raise ConfigError(f"a {kind} needs a name but got {dict(choice)!r}; write {{name: ..., option: value}}")
         return dict(choice)
     if not isinstance(choice, str) or not choice:
-        raise ConfigError(f"a {kind} is a name or a mapping with a name but got {choice!r}")
+        made = f"; give an object of the class: {choice.__name__}()" if isinstance(choice, type) else ""
+        raise ConfigError(f"a {kind} is a name or a mapping with a name but got {choice!r}{made}")
     name, *pairs = choice.split(",")
     options: dict[str, Any] = {"name": name.strip()}
     for pair in pairs:
@@ -141,7 +147,7 @@ def _load(kind: str, module_name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise ConfigError(f"{kind}: no module {error.name!r} (looking for {module_name!r})") from error
     except Exception as error:
-        raise ConfigError(f"{kind}: {module_name!r} cannot be imported: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{kind}: {module_name!r} cannot be imported: {_in_a_line(error)}") from error
 
 
 def _load_file(kind: str, path: Path) -> ModuleType:
@@ -160,6 +166,15 @@ def _load_file(kind: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"{kind}: {path} cannot be imported: {what}") from error
+        raise ConfigError(f"{kind}: {path} cannot be imported: {_in_a_line(error)}") from error
     return module
+
+
+def _in_a_line(error: Exception) -> str:
+    """Kind and text of an error, and where it was raised (a SyntaxError says so itself)."""
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if frame.filename != __file__ and not frame.filename.startswith("<")]
+    if isinstance(error, SyntaxError) or not theirs or theirs[-1].lineno is None:
+        return what
+    return f"{what} ({place(theirs[-1].filename, theirs[-1].lineno)})"

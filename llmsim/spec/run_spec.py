@@ -26,6 +26,9 @@ __all__ = [
     "RunSpec",
     "StepSpec",
     "apply_override",
+    "apply_overrides",
+    "as_run",
+    "check_percentiles",
     "dump_run",
     "load_runs",
     "put",
@@ -43,7 +46,8 @@ class RunSpec:
     `scheduler` and `cluster.router` are a name (`sarathi`, `file.py:Class`), a line `name,option=value`, or a
     mapping with a name. `definitions` chooses whose TTFT and TBT are reported (vllm, or the papers' own: slai).
     `slo` are targets as `ttft:200` in milliseconds, for every request. Requests that arrive in the first
-    `warmup_s` seconds are left out of the latency figures. `horizon_s` cuts the run.
+    `warmup_s` seconds are left out of the latency figures. `horizon_s` cuts the run. `percentiles` (0 to 100) are those
+    that tables show and that the summary has besides its own, of classes and models, too; None: p50, p90 and p99.
     """
 
     workload: WorkloadSpec
@@ -56,6 +60,7 @@ class RunSpec:
     warmup_s: float = 0.0
     definitions: str = "vllm"
     slo: tuple[str, ...] = ()
+    percentiles: tuple[float, ...] | None = None
     step_by_step: bool = False
     strict_range: bool = False
     seed: int = 0
@@ -68,6 +73,7 @@ class RunSpec:
                 f"horizon_s must be above 0 and at most {LONGEST_S:g} but got {self.horizon_s}; leave it out for no "
                 "horizon"
             )
+        check_percentiles(self.percentiles)
         for group in self.cluster.groups:
             _same_semantics(self.engine, group.engine)
         if self.definitions not in DEFINITIONS:
@@ -76,6 +82,20 @@ class RunSpec:
     def replace(self, **changes: Any) -> RunSpec:
         """A copy with other fields."""
         return dataclasses.replace(self, **changes)
+
+
+def check_percentiles(percentiles: Sequence[float] | None) -> None:
+    """ConfigError unless they are numbers from 0 to 100, each once; None is none asked for."""
+    if percentiles is None:
+        return
+    wrong = [p for p in percentiles if isinstance(p, bool) or not isinstance(p, int | float) or not 0 <= p <= 100]
+    twice = [p for i, p in enumerate(percentiles) if p in percentiles[:i]]
+    if wrong or twice or not len(percentiles):
+        got = f"{wrong[0]!r}" if wrong else f"{twice[0]:g} twice" if twice else "none"
+        raise ConfigError(
+            f"percentiles must be numbers from 0 to 100, each once, but got {got}; give for instance [50, 95, 99], or "
+            "leave it out for 50, 90 and 99"
+        )
 
 
 def _same_semantics(engine: EngineSpec, other: EngineSpec | None) -> None:
@@ -88,19 +108,22 @@ def _same_semantics(engine: EngineSpec, other: EngineSpec | None) -> None:
 
 
 def load_runs(
-    path: str | Path | None = None, overrides: Sequence[str] = (), mapping: Mapping[str, Any] | None = None
+    path: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    mapping: Mapping[str, Any] | None = None,
+    *,
+    where: str = "command line",
 ) -> list[RunSpec]:
     """The runs that a YAML file describes, one for each of its `schedulers` (or for its `scheduler`).
 
-    `overrides` are `a.b=c` lines applied last. `mapping` stands for what the file holds, where the caller has
-    read it (read_run) and changed it. Raises ConfigError, naming the file and the key.
+    `overrides` are `a.b=c` lines applied last. `mapping` stands for what the file holds, where the caller has read it
+    (read_run) and changed it; `where` is its name in errors. Raises ConfigError, naming the file and the key.
     """
-    where = "command line" if path is None else str(path)
+    where = where if path is None else str(path)
     if mapping is None:
         mapping = {} if path is None else read_run(path)
     mapping = copy.deepcopy(dict(mapping))
-    for line in overrides:
-        apply_override(mapping, line)
+    apply_overrides(mapping, overrides)
     schedulers = mapping.pop("schedulers", None)
     if schedulers is not None and "scheduler" in mapping:
         raise ConfigError(f"{where}: give scheduler or schedulers, not both")
@@ -111,6 +134,23 @@ def load_runs(
             raise ConfigError(f"{where}: {required!r} is missing; give it in the YAML file or as {option}")
     variants = [{}] if schedulers is None else [{"scheduler": scheduler} for scheduler in schedulers]
     return [strict.load(RunSpec, {**mapping, **variant}, where) for variant in variants]
+
+
+def as_run(run: RunSpec | str | Path | Mapping[str, Any]) -> RunSpec:
+    """A run that is one, or is described by a YAML file or a mapping; ConfigError if several are described there."""
+    if isinstance(run, RunSpec):
+        return run
+    if not isinstance(run, str | Path | Mapping):
+        raise ConfigError(f"a run is a RunSpec, a YAML file or a mapping but got a {type(run).__name__}: {run!r}")
+    runs = load_runs(mapping=run, where="the mapping") if isinstance(run, Mapping) else load_runs(run)
+    if len(runs) > 1:
+        where = "the mapping" if isinstance(run, Mapping) else str(run)
+        source = "mapping=..." if isinstance(run, Mapping) else repr(str(run))
+        raise ConfigError(
+            f"{where}: describes {len(runs)} runs, one for each of its schedulers, where one is wanted; "
+            f"compare(load_runs({source})) runs them all, load_runs({source})[0] is the first"
+        )
+    return runs[0]
 
 
 def dump_run(spec: RunSpec) -> str:
@@ -139,6 +179,17 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must hold a mapping (key: value lines) but holds {type(loaded).__name__}")
     return loaded
+
+
+def apply_overrides(mapping: dict[str, Any], lines: Sequence[str]) -> None:
+    """Lay `a.b=c` lines over the mapping. ConfigError for a key that two of them set."""
+    given: dict[str, str] = {}
+    for line in lines:
+        key = line.partition("=")[0].strip()
+        if key in given:
+            raise ConfigError(f"--set gives {key} twice ({given[key]} and {line}); give it once")
+        given[key] = line
+        apply_override(mapping, line)
 
 
 def apply_override(mapping: dict[str, Any], line: str) -> None:

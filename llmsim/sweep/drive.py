@@ -40,11 +40,13 @@ def drive(tasks: Sequence[Task], pool: Pool, keep: Keep, *, continue_on_error: b
                     failure = outcome
             if failure is not None:
                 running = {future: task for future, task in running.items() if not future.cancel()}
-    finally:
-        for future in running:  # left over only where the loop was broken off
+    except BaseException as error:
+        for future in running:
             if future.done() and not future.cancelled() and future.exception() is None:
                 keep(future.result())
-            future.cancel()
+            elif isinstance(error, Exception):  # after an interruption the workers are killed instead
+                future.cancel()
+        raise
     return failure
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsim.errors import ConfigError, did_you_mean
-from llmsim.spec.run_spec import anchor_paths, apply_override, read_run, read_yaml
+from llmsim.spec.run_spec import anchor_paths, apply_overrides, read_run, read_yaml
 from llmsim.sweep.values import same, values_of
 
 KEYS = ("name", "base", "grid", "zip", "seeds", "reference")
@@ -75,8 +75,7 @@ def load_grid(given: str | Path | Mapping[str, Any], overrides: Sequence[str] = 
     if "base" not in mapping:
         raise ConfigError(f"{where}: 'base' is missing; give a run as a mapping, or the path of a run's YAML file")
     base = _base(mapping["base"], where, folder)
-    for line in overrides:
-        apply_override(base, line)
+    apply_overrides(base, overrides)
     groups = _groups(mapping, base, where)
     return Grid(
         name=_name(mapping.get("name", name), where),

@@ -71,9 +71,10 @@ def run_many(
             future.result()
             if progress is not None:
                 progress(done, len(futures))
-    finally:
+    except Exception:  # after an interruption the workers are killed instead
         for future in futures:
             future.cancel()
+        raise
     return [future.result() for future in futures]
 
 
@@ -100,10 +101,12 @@ def workers(count: int | None = None) -> Iterator[Executor | None]:
     try:
         yield executor
     except (KeyboardInterrupt, SystemExit):
-        executor.shutdown(wait=False, kill_workers=True)
+        executor.shutdown(wait=False, kill_workers=True)  # no future may be cancelled: loky would trip over it
         raise
-    finally:
-        executor.shutdown(wait=True)  # runs in flight end; killing here would trip over cancelled ones
+    except BaseException:
+        executor.shutdown(wait=True)
+        raise
+    executor.shutdown(wait=True)  # runs in flight end
 
 
 def sweep(

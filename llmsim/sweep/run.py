@@ -11,12 +11,15 @@ from typing import Any
 import pandas as pd
 
 from llmsim.errors import ConfigError, SweepError
+from llmsim.runs.facts import facts_of, shared_facts, told
+from llmsim.runs.labels import scheduler_label
 from llmsim.sweep.drive import drive
 from llmsim.sweep.executors import pool
 from llmsim.sweep.grid import load_grid
 from llmsim.sweep.points import Plan, Task, plan_of, shard_of
 from llmsim.sweep.store import Store
 from llmsim.sweep.tables import FAILED, mean_table, result_table
+from llmsim.sweep.warnings import what_runs_say
 from llmsim.sweep.worker import Outcome
 
 Progress = Callable[[int, int], None]
@@ -27,7 +30,8 @@ Progress = Callable[[int, int], None]
 class Sweep:
     """What a sweep found: `frame`, a row a run, and `means`, a row a point and figure (llmsim.sweep.tables).
 
-    `ran` and `reused` count the runs of this call. `missing` are those of no shard yet. `warnings` are sentences.
+    `ran` and `reused` count the runs of this call. `missing` are those of no shard yet. `warnings` are sentences,
+    `setting` is what all runs have in common (llmsim.runs.facts).
     """
 
     plan: Plan
@@ -38,6 +42,7 @@ class Sweep:
     reused: int
     missing: int
     warnings: tuple[str, ...] = ()
+    setting: str = ""
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -48,7 +53,7 @@ class Sweep:
         """For a terminal; `figures` are columns of `frame` in place of the usual ones. ConfigError for unknown ones."""
         from llmsim.sweep.text import sweep_text
 
-        return sweep_text(self.plan, self.frame, self.means, figures)
+        return sweep_text(self.plan, self.frame, self.means, figures, self.setting)
 
     def __str__(self) -> str:
         return self.text()
@@ -56,7 +61,7 @@ class Sweep:
     def _repr_html_(self) -> str:
         from llmsim.sweep.text import sweep_html
 
-        return sweep_html(self.plan, self.frame, self.means)
+        return sweep_html(self.plan, self.frame, self.means, self.setting)
 
 
 def sweep_grid(
@@ -131,7 +136,15 @@ def finished(plan: Plan, store: Store, *, ran: int, reused: int, warnings: Itera
     missing = sum(store.get(key) is None for key in plan.all_keys())
     if not missing:
         store.save_tables(frame, means)
-    return Sweep(plan, frame, means, store.folder, ran, reused, missing, tuple(warnings))
+    known = [outcome for keys in plan.keys if (outcome := store.get(keys[0])) is not None]
+    setting = told(shared_facts([_facts(outcome) for outcome in known])) if known else ""
+    warnings = (*warnings, *what_runs_say(frame))
+    return Sweep(plan, frame, means, store.folder, ran, reused, missing, warnings, setting)
+
+
+def _facts(outcome: Outcome) -> dict[str, str]:
+    """The facts of a run, its policy among them."""
+    return {"policy": scheduler_label(outcome.spec["scheduler"]), **facts_of(outcome.spec)}
 
 
 def stopped(plan: Plan, store: Store, failure: Outcome) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from llmsim.errors import ConfigError, did_you_mean
-from llmsim.runs.text import WIDTH, number
+from llmsim.runs.contests import number
+from llmsim.runs.text import WIDTH, wrapped
 from llmsim.sweep.points import Plan
 from llmsim.sweep.tables import FAILED, figures_of, pairs
 
@@ -29,19 +30,21 @@ PERCENT = ("slo.attainment",)
 MOST_ROWS = 60
 MOST_FAILURES = 10
 LABEL_WIDTH = 22
-VERDICTS = ("overloaded", "near saturation", "stable")
+VERDICTS = ("overloaded", "near saturation", "undetermined", "stable")
 """From the worst: the worst of a point's seeds is what its column shows."""
 
 Cell = Callable[[pd.Series], str]
 
 
-def sweep_text(plan: Plan, results: pd.DataFrame, means: pd.DataFrame, figures: Sequence[str] = ()) -> str:
-    """Means by point, paired changes, failed runs and notes; `figures` in place of USUAL.
+def sweep_text(
+    plan: Plan, results: pd.DataFrame, means: pd.DataFrame, figures: Sequence[str] = (), setting: str = ""
+) -> str:
+    """What the runs share (`setting`), means by point, paired changes, failed runs, notes; `figures`: not USUAL.
 
     Raises ConfigError for a figure that the sweep does not have.
     """
     shown = _shown(plan, results, figures)
-    parts = [_title(plan, results)]
+    parts = ["\n".join([_title(plan, results), *wrapped(setting)])]
     if not means.empty:
         table = headline(plan, results, means, shown)
         parts.append(_table(table))
@@ -57,12 +60,13 @@ def sweep_text(plan: Plan, results: pd.DataFrame, means: pd.DataFrame, figures: 
     return "\n\n".join(part for part in (*parts, "\n".join(notes)) if part)
 
 
-def sweep_html(plan: Plan, results: pd.DataFrame, means: pd.DataFrame) -> str:
+def sweep_html(plan: Plan, results: pd.DataFrame, means: pd.DataFrame, setting: str = "") -> str:
     """The same as HTML for notebooks."""
     table = headline(plan, results, means, _shown(plan, results, ())).to_html(index=False) if len(means) else ""
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in _notes(plan, results, means))
     failures = "".join(f"<pre>{html.escape(text)}</pre>" for text in _failures(plan, results))
-    return f"<div><strong>{html.escape(_title(plan, results))}</strong>{table}{failures}<ul>{notes}</ul></div>"
+    head = f"<strong>{html.escape(_title(plan, results))}</strong><p>{html.escape(setting)}</p>"
+    return f"<div>{head}{table}{failures}<ul>{notes}</ul></div>"
 
 
 def headline(

@@ -62,6 +62,7 @@ def _serve(make: Callable[[], Router], case: Case, *, macro: bool) -> list[int]:
     router = _Watched(make())
     router.bind(REPLICAS, np.random.default_rng(case.seed))
     cluster = Cluster(router)
+    cluster.guarded = True
     for index in range(REPLICAS):
         kv = KVCache(case.num_blocks)
         scheduler = Sarathi(chunk_size=256)

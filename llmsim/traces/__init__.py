@@ -12,7 +12,7 @@ _HOME = {
     "Trace": "schema",
     "read_trace": "readers",
     "ArrivalsSpec": "arrivals",
-    "DistributionSpec": "lengths",
+    "DistributionSpec": "distributions",
     "LengthsSpec": "lengths",
     "ClassSpec": "spec",
     "WorkloadSpec": "spec",

@@ -36,7 +36,7 @@ from llmsim.traces.workload import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llmsim.traces.traceblocks import FileFacts, TraceBlocks
+    from llmsim.traces.tracefile import FileFacts, TraceFile
 
 
 class Plan:
@@ -52,7 +52,7 @@ class Plan:
         max_model_len: Limits,
         block: int,
         twin: Twin | None = None,
-        trace: TraceBlocks | None = None,
+        trace: TraceFile | None = None,
     ) -> None:
         self.spec = spec
         self.slo_classes: tuple[SloClass, ...] = tuple(c.slo() for c in spec.classes) or (NO_SLO,)
@@ -100,7 +100,7 @@ class Plan:
         trace, twin, facts = self._trace, self._twin, self._facts
         said = None
         if trace is not None and facts is not None:
-            said = trace_facts(trace.name, facts.format, facts.rows, facts.sha256)
+            said = trace_facts(trace.name, facts.format, facts.rows, facts.sha256, facts.moved)
         elif twin is not None:
             said = trace_facts(twin.name, "twin", twin.rows, twin.sha256)
         return describe(self.spec, self._seed, self._limits, said, total)

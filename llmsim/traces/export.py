@@ -3,7 +3,7 @@
 | ending | holds |
 |---|---|
 | .csv | the schema but hash_ids |
-| .jsonl | Mooncake: timestamp (ms), input_length, output_length, hash_ids |
+| .jsonl | Mooncake: timestamp (ms), input_length, output_length, hash_ids (those of the trace, if it has any) |
 | .parquet | the whole schema |
 
 `.csv.gz` and `.jsonl.gz` are compressed. Files are written whole or not at all.
@@ -12,7 +12,8 @@
 from __future__ import annotations
 
 import io
-from itertools import accumulate, pairwise
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,30 +66,37 @@ def to_parquet(requests: pd.DataFrame) -> bytes:
 def to_mooncake(requests: pd.DataFrame) -> bytes:
     """Mooncake JSON lines; TraceError without arrivals.
 
-    hash_ids are synthesised, ceil(input / 512) a row and none used twice (no shared prefixes): vLLM builds
-    prompts from them, so a row without them would be an empty prompt. Times off the millisecond keep their
-    decimals.
+    hash_ids are those of the table, as many as the prompt has blocks of 512 tokens at most. A row without gets its own:
+    ceil(input / 512), and none used twice (no shared prefixes): vLLM builds prompts from them, so a row without them
+    would be an empty prompt. Times off the millisecond keep their decimals.
     """
     if "arrival_ns" not in requests.columns:
         raise TraceError(
             "Mooncake rows need arrival times, but the trace holds lengths only; give it some with `llmsim "
             "trace synth FILE --rate R --out OUT`"
         )
-    prompts = requests["prompt_tokens"].tolist()
-    bounds = accumulate((-(-prompt // BLOCK_TOKENS) for prompt in prompts), initial=0)
-    rows = zip(
-        requests["arrival_ns"].tolist(),
-        prompts,
-        requests["output_tokens"].tolist(),
-        pairwise(bounds),
-        strict=True,
-    )
+    columns = [requests[name].tolist() for name in ("arrival_ns", "prompt_tokens", "output_tokens")]
+    rows = zip(*columns, _hash_ids(requests), strict=True)
     lines = [
         f'{{"timestamp": {_milliseconds(arrival)}, "input_length": {prompt}, "output_length": {output}, '
-        f'"hash_ids": {list(range(first, end))}}}\n'
-        for arrival, prompt, output, (first, end) in rows
+        f'"hash_ids": {ids}}}\n'
+        for arrival, prompt, output, ids in rows
     ]
     return "".join(lines).encode()
+
+
+def _hash_ids(requests: pd.DataFrame) -> Iterator[str]:
+    """Prefix blocks of every row, as JSON."""
+    blocks = [-(-prompt // BLOCK_TOKENS) for prompt in requests["prompt_tokens"].tolist()]
+    given = requests["hash_ids"].tolist() if "hash_ids" in requests.columns else [None] * len(blocks)
+    lists = [None if ids is None or isinstance(ids, str) else list(ids) for ids in given]
+    free = 1 + max((int(i) for ids in lists for i in ids or () if not isinstance(i, str)), default=-1)
+    for count, ids in zip(blocks, lists, strict=True):
+        if ids:
+            yield json.dumps([i if isinstance(i, str) else int(i) for i in ids[:count]])
+        else:
+            yield str(list(range(free, free + count)))
+            free += count
 
 
 def _milliseconds(ns: int) -> str:

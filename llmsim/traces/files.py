@@ -1,82 +1,125 @@
-"""Bytes of a workload file, plain or gzipped, and its digest; files are written whole or not at all.
+"""Bytes of a workload file, packed or plain, and their digest; files are written whole or not at all.
 
-Gzip is told from the first bytes, not from the name: public traces are often renamed.
+How a file is packed is told from its first bytes, not from its name: public traces are often renamed.
 """
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import lzma
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from llmsim.errors import TraceError
+from llmsim.traces.pipes import on_disk
 
-GZIP_MAGIC = b"\x1f\x8b"
+PACKINGS = {
+    "gzip": (b"\x1f\x8b", ".gz"),
+    "zstd": (b"\x28\xb5\x2f\xfd", ".zst"),
+    "bz2": (b"BZh", ".bz2"),
+    "xz": (b"\xfd7zXZ\x00", ".xz"),
+}
+"""First bytes of a packed file, and what its name ends in."""
 _CHUNK = 1 << 20
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """Decompressed content of `path`; TraceError if it is absent, empty, or a damaged gzip file."""
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if is_gzip(raw, path):
-        try:
-            raw = gzip.decompress(raw)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise damaged_gzip(path, error) from None
-    if not raw.strip():
+    """Unpacked content of `path`; TraceError if it is absent, empty, or damaged."""
+    data = b"".join(chunks(path))
+    if not data.strip():
         raise no_text(path)
-    return raw
+    return data
 
 
-def unreadable(path: Path, error: OSError) -> TraceError:
-    """The error for a file that is not there or may not be read."""
-    if isinstance(error, FileNotFoundError):
-        return TraceError(f"{path}: no such file; check the path (shipped workloads are named without a folder)")
-    return TraceError(f"{path}: cannot be read ({error.strerror}); check that it is a readable file")
+def first_bytes(path: str | Path, count: int) -> bytes:
+    """The first unpacked bytes of a file; TraceError if it cannot be read."""
+    start = b""
+    for chunk in chunks(path):
+        start += chunk
+        if len(start) >= count:
+            break
+    return start[:count]
 
 
-def is_gzip(start: bytes, path: Path) -> bool:
-    """Whether a file that begins with these bytes is gzipped; TraceError if it is empty, or only named so."""
+def chunks(path: str | Path) -> Iterator[bytes]:
+    """Unpacked content of `path`, piece by piece; TraceError as from `read_bytes`, but for a file of blanks."""
+    path = Path(path)
+    packing = packing_of(path)
+    with _readable(path) as file:
+        yield from iter(lambda: file.read(_CHUNK), b"") if packing is None else _unpacked(file, packing, path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[IO[bytes]]:
+    """The open file; TraceError if it is not there or cannot be read."""
+    try:
+        with on_disk(path).open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise TraceError(
+            f"{path}: no such file; check the path (shipped workloads are named without a folder)"
+        ) from None
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({error.strerror}); check that it is a readable file") from None
+
+
+def packing_of(path: Path) -> str | None:
+    """How a file is packed; TraceError if it cannot be read, is empty, or is only named as if it were packed."""
+    with _readable(path) as file:
+        start = file.read(16)
     if not start:
         raise TraceError(f"{path}: the file is empty (0 bytes); fetch or export it again")
-    if start[:2] != GZIP_MAGIC and path.suffix == ".gz":
+    for name, (magic, ending) in PACKINGS.items():
+        if start.startswith(magic):
+            return name
+        if path.suffix == ending:
+            raise TraceError(
+                f"{path}: the name ends in {ending} but row 1 starts with {start[:16]!r}, which is not {name}; rename "
+                "it or fetch it again"
+            )
+    return None
+
+
+def _unpacked(file: IO[bytes], packing: str, path: Path) -> Iterator[bytes]:
+    """What a packed file holds; TraceError where it breaks off, which says after how many rows."""
+    rows = 0
+    try:
+        with _opened(file, packing) as unpacked:
+            # read1 gives what there is before it stumbles over what is not.
+            while data := (unpacked.read if packing == "zstd" else unpacked.read1)(_CHUNK):
+                rows += data.count(b"\n")
+                yield data
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        what = "truncated" if isinstance(error, EOFError) or "runcated" in str(error) else "damaged"
         raise TraceError(
-            f"{path}: the name ends in .gz but row 1 starts with {start[:16]!r}, which is not gzip; rename it "
-            "or fetch it again"
-        )
-    return start[:2] == GZIP_MAGIC
+            f"{path}: {what} {packing} file, readable up to row {rows} ({error}); fetch or copy the file again"
+        ) from None
 
 
-def no_text(path: Path) -> TraceError:
+def _opened(file: IO[bytes], packing: str) -> Any:
+    """A reader of what a packed file holds."""
+    if packing == "zstd":
+        import pyarrow as pa  # only where such a file is read
+
+        return pa.CompressedInputStream(pa.PythonFile(file), "zstd")
+    return gzip.open(file) if packing == "gzip" else bz2.open(file) if packing == "bz2" else lzma.open(file)
+
+
+def no_text(path: str | Path) -> TraceError:
     """The error for a file of blanks."""
     return TraceError(f"{path}: the file is empty (no rows); fetch or export it again")
-
-
-def damaged_gzip(path: Path, error: Exception) -> TraceError:
-    """The error for gzip data that breaks off; it says after how many rows."""
-    rows = 0
-    part = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        with path.open("rb") as file:
-            while not part.eof and (data := file.read(_CHUNK)):
-                rows += part.decompress(data).count(b"\n")
-    except zlib.error:
-        rows = 0
-    what = "truncated" if isinstance(error, EOFError) else "damaged"
-    return TraceError(f"{path}: {what} gzip file, readable up to row {rows} ({error}); fetch or copy the file again")
 
 
 def sha256(data: bytes) -> str:
     """Hexadecimal SHA-256 of `data`."""
     return hashlib.sha256(data).hexdigest()
-
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write `data` to `path` (gzipped if the name ends in .gz) through a temporary file, so no partial file

@@ -1,10 +1,14 @@
 """Which columns of a file hold what: the known public formats, told apart by their header.
 
+Names count before their case: a header in other case is read where that leaves no doubt.
+
 | format | columns | time |
 |---|---|---|
 | azure | TIMESTAMP, ContextTokens, GeneratedTokens (Azure LLM inference 2023 and 2024) | date-time |
 | sarathi | [arrived_at,] num_prefill_tokens, num_decode_tokens (Sarathi, Vidur, SLAI) | s since start |
-| mooncake | timestamp, input_length, output_length, hash_ids (JSON lines) | ms since start |
+| mooncake | [timestamp,] input_length, output_length, hash_ids (JSON lines) | ms since start |
+| bailian | chat_id, timestamp, input_length, output_length, hash_ids (JSON lines) | s since start |
+| aiperf | metadata.request_start_ns, metrics.{input,output}_sequence_length.value (JSON lines) | Unix time in ns |
 | burstgpt | Timestamp, Request tokens, Response tokens (by name: release 1.2 moved them) | s since start |
 | llmsim | [arrival_ns or _ms or _s or _at,] prompt_tokens, output_tokens, SLO columns, model | as named |
 """
@@ -14,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from llmsim.errors import ConfigError, TraceError, did_you_mean
+from llmsim.errors import ConfigError, TraceError, did_you_mean, nearest
 from llmsim.traces.schema import CLASS_COLUMNS, LENGTHS
 
 ARRIVAL_UNITS = {
@@ -32,7 +36,8 @@ TIME_UNITS = tuple(ARRIVAL_UNITS.values())
 class Layout:
     """Where a format keeps its fields: field -> column of the file.
 
-    `time_unit` is None where there are no arrivals.
+    `time_unit` is None where there are no arrivals. `sign` is a column that tells the format from one with the same
+    columns.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Layout:
     time_unit: str | None = None
     time_required: bool = True
     drop_zero_output: bool = False
+    sign: str | None = None
     extra: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -51,40 +57,35 @@ class Layout:
         return (*time, self.prompt, self.output)
 
 
-FORMATS = {
-    "azure": Layout(
-        name="azure", time="TIMESTAMP", time_unit="datetime", prompt="ContextTokens", output="GeneratedTokens"
-    ),
-    "sarathi": Layout(
-        name="sarathi",
-        time="arrived_at",
-        time_unit="s",
-        time_required=False,
-        prompt="num_prefill_tokens",
-        output="num_decode_tokens",
-    ),
-    "mooncake": Layout(
-        name="mooncake", time="timestamp", time_unit="ms", prompt="input_length", output="output_length"
-    ),
-    # A failed request is logged with 'Response tokens' 0 (the data set's README), so such rows are no
-    # workload.
-    "burstgpt": Layout(
-        name="burstgpt",
-        time="Timestamp",
-        time_unit="s",
-        prompt="Request tokens",
-        output="Response tokens",
-        drop_zero_output=True,
-    ),
-    "llmsim": Layout(
-        name="llmsim",
-        prompt="prompt_tokens",
-        output="output_tokens",
-        extra=tuple((name, name) for name in CLASS_COLUMNS),
-    ),
-}
+_LAYOUTS = (
+    Layout(name="azure", time="TIMESTAMP", time_unit="datetime", prompt="ContextTokens", output="GeneratedTokens"),
+    Layout(name="sarathi", time="arrived_at", time_unit="s", time_required=False,
+           prompt="num_prefill_tokens", output="num_decode_tokens"),
+    # ServeGen writes the same without times for requests that all are there at the start.
+    Layout(name="mooncake", time="timestamp", time_unit="ms", time_required=False,
+           prompt="input_length", output="output_length"),
+    Layout(name="bailian", time="timestamp", time_unit="s", prompt="input_length", output="output_length",
+           sign="chat_id"),
+    Layout(name="aiperf", time="metadata.request_start_ns", time_unit="ns",
+           prompt="metrics.input_sequence_length.value", output="metrics.output_sequence_length.value"),
+    # A failed request is logged with 'Response tokens' 0 (the data set's README), so such rows are no workload.
+    Layout(name="burstgpt", time="Timestamp", time_unit="s", prompt="Request tokens", output="Response tokens",
+           drop_zero_output=True),
+    Layout(name="llmsim", prompt="prompt_tokens", output="output_tokens",
+           extra=tuple((name, name) for name in CLASS_COLUMNS)),
+)  # fmt: skip
+FORMATS = {layout.name: layout for layout in _LAYOUTS}
 ALIASES = {"vidur": "sarathi", "slai": "sarathi"}
 COLUMN_MAP_FIELDS = (*ARRIVAL_UNITS, *LENGTHS, *CLASS_COLUMNS)
+
+
+NOT_TRACES = {
+    "conversations": "a ShareGPT file, which holds texts and no lengths: name the shipped workload sharegpt4 for the "
+    "lengths of such requests, or send the texts with `llmsim bench --prompts FILE`",
+    "input_lens": "a result of `vllm bench serve`, one record for all requests: write its start_times, input_lens and "
+    "output_lens as the columns arrival_s, prompt_tokens and output_tokens of a CSV file",
+}
+"""Columns of files that people have and that are no traces: what they are, and what to do."""
 
 
 def layout_of(header: Sequence[str], source: str, format: str | None, columns: Mapping[str, str] | None) -> Layout:
@@ -99,14 +100,36 @@ def layout_of(header: Sequence[str], source: str, format: str | None, columns: M
         layout = named(format)
     else:
         layout = _detect(header, source)
+    layout = _in_case_of(header, layout)
     if layout.name == "llmsim":
         layout = _own_time(layout, header, source)
     for column in (*layout.required, *(c for _, c in layout.extra if columns)):
         if column not in header:
             raise TraceError(_missing(column, layout, header, source))
     if layout.time is not None and layout.time not in header:
-        return _without_time(layout)
+        if "Did you mean" in (message := _missing(layout.time, layout, header, source)):
+            raise TraceError(message)
+        return replace(layout, time=None, time_unit=None)
     return layout
+
+
+def _in_case_of(header: Sequence[str], layout: Layout) -> Layout:
+    """The layout with its columns written as the header writes them, where only one differs in nothing but case."""
+    found: dict[str, list[str]] = {}
+    for name in header:
+        found.setdefault(name.casefold(), []).append(name)
+
+    def written(column: str) -> str:
+        alike = found.get(column.casefold(), [])
+        return alike[0] if column not in header and len(alike) == 1 else column
+
+    return replace(
+        layout,
+        prompt=written(layout.prompt),
+        output=written(layout.output),
+        time=None if layout.time is None else written(layout.time),
+        extra=tuple((field, written(column)) for field, column in layout.extra),
+    )
 
 
 def named(format: str) -> Layout:
@@ -119,17 +142,28 @@ def named(format: str) -> Layout:
 
 
 def _detect(header: Sequence[str], source: str) -> Layout:
-    """The format that shares most required columns with the header; TraceError if none shares any."""
-    lengths = {name: (layout.prompt in header) + (layout.output in header) for name, layout in FORMATS.items()}
-    best = max(lengths, key=lambda name: lengths[name])
-    if lengths[best] == 0:
-        raise TraceError(
-            f"{source}: row 1 is the header of no known format (found: {', '.join(header)}); name its "
-            "columns with "
-            "columns={'arrival_s': ..., 'prompt_tokens': ..., 'output_tokens': ...} "
-            f"(--map arrival_s=COLUMN ...). Known formats: {', '.join(FORMATS)}"
-        )
-    return FORMATS[best]
+    """The format that shares most columns of lengths with the header; TraceError if none shares any."""
+    for folded in (False, True):
+        names = [name.casefold() if folded else name for name in header]
+        shared = {name: _shared(layout, names, folded) for name, layout in FORMATS.items()}
+        best = max(shared, key=lambda name: shared[name])
+        if shared[best] >= 1:
+            return FORMATS[best]
+    known = next((said for column, said in NOT_TRACES.items() if column in header), None)
+    if known is not None:
+        raise TraceError(f"{source}: is {known}")
+    raise TraceError(
+        f"{source}: row 1 is the header of no known format (found: {', '.join(header)}); name its columns with "
+        "columns={'arrival_s': ..., 'prompt_tokens': ..., 'output_tokens': ...} "
+        f"(--map arrival_s=COLUMN ...). Known formats: {', '.join(FORMATS)}"
+    )
+
+
+def _shared(layout: Layout, header: Sequence[str], folded: bool) -> float:
+    """How many columns of lengths a header has; more, if it also has, or less, if it lacks the format's sign."""
+    columns = [layout.prompt, layout.output]
+    count = sum((column.casefold() if folded else column) in header for column in columns)
+    return count if layout.sign is None or not count else count + (0.5 if layout.sign in header else -0.5)
 
 
 def _from_map(columns: Mapping[str, str]) -> Layout:
@@ -166,15 +200,10 @@ def _own_time(layout: Layout, header: Sequence[str], source: str) -> Layout:
     return replace(layout, time=time, time_unit=unit, extra=extra)
 
 
-def _without_time(layout: Layout) -> Layout:
-    """The same lengths, no arrivals."""
-    return replace(layout, time=None, time_unit=None)
-
-
 def _missing(column: str, layout: Layout, header: Sequence[str], source: str) -> str:
     """Message for a required column that is not there."""
     # A column that the format uses for something else is no misspelling of this one.
-    hint = did_you_mean(column, [name for name in header if name not in layout.required])
+    hint = nearest(column, [name for name in header if name not in layout.required])
     return (
         f"{source}: row 1 (the header) has no column {column!r}, which format {layout.name!r} needs (found: "
         f"{', '.join(header)}).{hint if 'mean' in hint else ''} Rename a column, or map the columns with "

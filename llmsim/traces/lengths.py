@@ -1,4 +1,4 @@
-"""How long requests are: the specification and the synthetic distributions.
+"""How long requests are: the specification and the draws of synthetic lengths.
 
 | kind | what it does |
 |---|---|
@@ -19,71 +19,53 @@ from numpy.typing import NDArray
 
 from llmsim.errors import ConfigError
 from llmsim.traces import checks
+from llmsim.traces.distributions import LONGEST, DistributionSpec, distribution, mean_moved
 
 Sampler = Callable[[int, np.random.Generator], NDArray[np.int64]]
 LENGTH_KINDS = ("trace", "resampled", "empirical", "synthetic")
-_OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "fixed": (("value",), ()),
-    "uniform": (("low", "high"), ()),
-    "normal": (("mean", "std"), ("low", "high")),
-    "lognormal": (("mean", "std"), ("low", "high")),
-    "zipf": (("exponent", "high"), ("low",)),
-}
-DISTRIBUTION_KINDS = tuple(_OPTIONS)
-_LONGEST = 10_000_000
-"""Tokens; a zipf table beyond this would not fit in memory, and no context is longer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DistributionSpec:
-    """Distribution of one length in tokens; an option that its kind does not use is an error.
-
-    fixed: `value`. uniform: whole numbers `low` to `high`, both included. normal, lognormal: `mean` and `std`
-    of the tokens themselves (not of their logarithm), rounded, then clipped to `low` (default 1) and `high`
-    (default none). zipf: the k-th shortest length from `low` (default 1) to `high` has a weight of
-    k**-exponent.
-    """
-
-    kind: str = "fixed"
-    value: int | None = None
-    low: int | None = None
-    high: int | None = None
-    mean: float | None = None
-    std: float | None = None
-    exponent: float | None = None
-
-    def __post_init__(self) -> None:
-        checks.one_of("lengths kind of a distribution", self.kind, DISTRIBUTION_KINDS)
-        names = [name for name in self.__dataclass_fields__ if name != "kind"]
-        required, optional = _OPTIONS[self.kind]
-        checks.needs(f"length distribution {self.kind!r}", {n: getattr(self, n) for n in names}, required, optional)
-        for name in ("value", "low", "high"):
-            checks.whole(f"length distribution {self.kind!r}: {name}", getattr(self, name), 1)
-        checks.number(f"length distribution {self.kind!r}: mean", self.mean, above=0)
-        checks.number(f"length distribution {self.kind!r}: std", self.std, least=0)
-        checks.number(f"length distribution {self.kind!r}: exponent", self.exponent, least=0)
-        low = self.low or 1
-        if self.high is not None and not low <= self.high <= _LONGEST:
-            raise ConfigError(
-                f"length distribution {self.kind!r}: high must be {low} to {_LONGEST} but got {self.high}"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LengthsSpec:
     """Where prompt and output lengths come from (see the table above).
 
-    `prompt` and `output` belong to 'synthetic'.
+    `prompt` and `output` belong to 'synthetic', which is the kind where they are given (else 'trace'). Each is a
+    distribution, or its text: 1500, 'lognormal:1500,0.8', 'uniform:100-2000' (llmsim.traces.distributions).
     """
 
-    kind: str = "trace"
-    prompt: DistributionSpec | None = None
-    output: DistributionSpec | None = None
+    kind: str | None = None
+    prompt: DistributionSpec | int | str | None = None
+    output: DistributionSpec | int | str | None = None
 
     def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in ("prompt", "output")}
+        if self.kind is None:
+            drawn = any(value is not None for value in given.values())
+            object.__setattr__(self, "kind", "synthetic" if drawn else "trace")
         checks.one_of("lengths.kind", self.kind, LENGTH_KINDS)
         required = ("prompt", "output") if self.kind == "synthetic" else ()
-        checks.needs(f"lengths.kind {self.kind!r}", {"prompt": self.prompt, "output": self.output}, required)
+        for name in required:
+            if given[name] is None:
+                raise ConfigError(
+                    f"lengths.kind 'synthetic' needs {name!r}, which is not given: --{name}-tokens, or "
+                    f"workload.lengths.{name}"
+                )
+        checks.needs(f"lengths.kind {self.kind!r}", given, required)
+        for name, value in given.items():
+            if isinstance(value, int | str):
+                object.__setattr__(self, name, distribution(value, name))
+
+    @property
+    def drawn(self) -> dict[str, DistributionSpec]:
+        """The distributions of 'synthetic' by name, prompt before output; empty for other kinds."""
+        both = {"prompt": self.prompt, "output": self.output}
+        return {name: value for name, value in both.items() if isinstance(value, DistributionSpec)}
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each distribution whose limits move the mean that was asked for."""
+        found = {name: mean_moved(spec) for name, spec in self.drawn.items()}
+        return [f"{name} lengths: {words}" for name, words in found.items() if words]
 
 
 def length_sampler(spec: DistributionSpec) -> Sampler:
@@ -116,7 +98,7 @@ def _uniform(spec: DistributionSpec, n: int, rng: np.random.Generator) -> NDArra
 
 
 def _normal(spec: DistributionSpec, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Normal, clipped: at low mean and large std the clip at 1 raises the mean."""
+    """Normal, clipped: at low mean and large std the clip at 1 raises the mean (distributions.mean_moved)."""
     assert spec.mean is not None
     assert spec.std is not None
     return _rounded(spec.mean + spec.std * rng.standard_normal(n), spec)
@@ -148,7 +130,7 @@ def _zipf(spec: DistributionSpec) -> Sampler:
 
 def _rounded(tokens: NDArray[np.float64], spec: DistributionSpec) -> NDArray[np.int64]:
     """Whole tokens within the limits of the specification."""
-    return np.clip(np.rint(tokens), spec.low or 1, spec.high or _LONGEST).astype(np.int64)
+    return np.clip(np.rint(tokens), spec.low or 1, spec.high or LONGEST).astype(np.int64)
 
 
 _DRAWS: dict[str, Callable[[DistributionSpec, int, np.random.Generator], NDArray[np.int64]]] = {

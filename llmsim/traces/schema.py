@@ -32,7 +32,8 @@ class Trace:
     """A workload file in memory.
 
     `source` is where it came from (a path or a name), `dropped` how many rows were left out per reason,
-    `clipped` how many were shortened, `sha256` the digest of the decompressed file ('' for a table made in
+    `clipped` how many were shortened, `moved` how many were put in another place to be in order of arrival (None:
+    nobody asked for that), `sha256` the digest of the decompressed file ('' for a table made in
     Python).
     """
 
@@ -43,6 +44,7 @@ class Trace:
     clipped: int = 0
     format: str = ""
     sha256: str = ""
+    moved: int | None = None
 
     @property
     def has_arrivals(self) -> bool:

@@ -20,6 +20,7 @@ from llmsim.traces.twins import Twin, load_twin, make_twin, parse_twin
 
 if TYPE_CHECKING:
     from llmsim.traces.schema import Trace
+    from llmsim.traces.tracefile import TraceFile
 
 Ints = NDArray[np.int64]
 
@@ -35,8 +36,10 @@ class Selection:
     clipped: int = 0
 
 
-def open_source(spec: WorkloadSpec, max_model_len: int | None) -> Trace | Twin | None:
+def open_source(spec: WorkloadSpec, max_model_len: int | None, hash_ids: bool = False) -> Trace | Twin | None:
     """The trace or twin that the specification names, None if it names none; rows already obey the limit.
+
+    Prefix hashes are read if asked for.
 
     TraceError for an unknown name or a file that cannot be used.
     """
@@ -44,19 +47,27 @@ def open_source(spec: WorkloadSpec, max_model_len: int | None) -> Trace | Twin |
     if spec.trace is None:
         return None
     path = shipped.resolve(spec.trace)
-    if is_twin(files.read_bytes(path)):
+    if is_twin(files.first_bytes(path, 100)):
         return open_twin(spec, path)
-    from llmsim.traces.readers import read_trace  # pandas, only where a file is read
+    return trace_file(spec, path, max_model_len).whole(hash_ids)
 
-    return read_trace(
-        path,
+
+def trace_file(spec: WorkloadSpec, path: Path, max_model_len: int | None, block: int | None = None) -> TraceFile:
+    """The specification's trace file, to be read in blocks of so many rows (None: of the reader's own) or whole."""
+    from llmsim.traces.tablereader import ReadOptions  # pandas, only where a file is read
+    from llmsim.traces.tracefile import BLOCK, TraceFile
+
+    options = ReadOptions(
         format=spec.format,
         columns=spec.columns,
         on_bad=spec.on_bad,
         max_prompt_tokens=row_limit(spec, max_model_len),
         time_unit=spec.time_unit,
         on_long=spec.on_long,
+        sort=spec.sort,
+        memory=spec.memory,
     )
+    return TraceFile(path, options, block or BLOCK)
 
 
 def row_limit(spec: WorkloadSpec, max_model_len: int | None) -> int | None:
@@ -66,9 +77,9 @@ def row_limit(spec: WorkloadSpec, max_model_len: int | None) -> int | None:
 
 def open_twin(spec: WorkloadSpec, path: Path) -> Twin:
     """The twin in a file; ConfigError if the specification says how its rows are to be read."""
-    given = {"format": spec.format, "columns": spec.columns, "time_unit": spec.time_unit}
+    given = {name: getattr(spec, name) for name in ("format", "columns", "time_unit", "sort", "memory")}
     for name, value in given.items():
-        if value is not None:
+        if value is not None and value is not False:
             raise ConfigError(
                 f"workload.{name} is for trace files, but {spec.trace} is a twin, which has no rows to read; "
                 f"leave it out (got {value!r})"
@@ -122,9 +133,7 @@ def check_rows(count: int, rows: int, source: str) -> None:
 def drawer(spec: WorkloadSpec, source: Trace | Twin | None, seeds: np.random.SeedSequence) -> Draw:
     """A function that draws the next n pairs of lengths."""
     if spec.lengths.kind == "synthetic":
-        prompt, output = spec.lengths.prompt, spec.lengths.output
-        assert prompt is not None
-        assert output is not None
+        prompt, output = spec.lengths.drawn.values()
         # A stream each, so that the first requests stay the same when more are asked for.
         prompt_rng, output_rng = (np.random.default_rng(child) for child in seeds.spawn(2))
         draw_prompt, draw_output = length_sampler(prompt), length_sampler(output)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsim.core.request import SloClass
-from llmsim.errors import ConfigError, TraceError, did_you_mean
+from llmsim.errors import ConfigError, TraceError, slip_of
 from llmsim.traces.limits import clip_lengths, over_limit
 from llmsim.traces.selection import Selection
 
@@ -49,7 +49,7 @@ def check_models(limits: Limits, classes: Sequence[SloClass], counts: Sequence[i
         if count and asked.model is not None and asked.model not in limits:
             raise ConfigError(
                 f"{count} of {requests} requests (class {asked.name!r}) ask for model {asked.model!r}, which nobody "
-                f"serves.{did_you_mean(asked.model, limits)} The cluster serves {', '.join(limits)}; a group of "
+                f"serves.{slip_of(asked.model, limits)} The cluster serves {', '.join(limits)}; a group of "
                 "cluster.groups serves the model of its calibration, or the one that its `model` names"
             )
 

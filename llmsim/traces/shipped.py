@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmsim.data import data_folders
-from llmsim.errors import TraceError, did_you_mean
+from llmsim.errors import TraceError, nearest
 
 
 def names() -> list[str]:
@@ -20,16 +20,16 @@ def find(name: str) -> Path:
         if file.is_file():
             return file
     raise TraceError(
-        f"no shipped workload is called {name!r} and there is no such file.{did_you_mean(name, names())}"
+        f"no shipped workload is called {name!r} and there is no such file.{nearest(name, names())}"
     )
 
 
 def resolve(trace: str) -> Path:
-    """File of a path or a shipped name: an existing file wins; a bare word is looked up.
+    """File of a path or a shipped name: an existing file or pipe wins; a bare word is looked up.
 
     TraceError otherwise.
     """
     path = Path(trace)
-    if path.is_file() or len(path.parts) != 1 or path.suffix:
+    if path.is_file() or path.is_fifo() or len(path.parts) != 1 or path.suffix:
         return path
     return find(trace)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmsim.errors import ConfigError, did_you_mean
+from llmsim.errors import ConfigError, nearest
 
 _AZURE = "https://raw.githubusercontent.com/Azure/AzurePublicDataset/master/data/"
 _AZURE_CREDIT = "Azure/AzurePublicDataset, LLM inference trace 2023"
@@ -77,4 +77,4 @@ def public_file(name: str) -> PublicFile:
     try:
         return PUBLIC_FILES[name]
     except KeyError:
-        raise ConfigError(f"no public trace is called {name!r}.{did_you_mean(name, PUBLIC_FILES)}") from None
+        raise ConfigError(f"no public trace is called {name!r}.{nearest(name, PUBLIC_FILES)}") from None

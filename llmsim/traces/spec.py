@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from llmsim.core.request import SloClass
 from llmsim.errors import ConfigError
 from llmsim.traces import checks
 from llmsim.traces.arrivals import ArrivalsSpec
+from llmsim.traces.database import check_memory
 from llmsim.traces.formats import TIME_UNITS, named
 from llmsim.traces.lengths import LengthsSpec
 from llmsim.traces.limits import ON_BAD, ON_LONG
@@ -55,8 +57,8 @@ class ClassSpec:
 class WorkloadSpec:
     """A workload: which requests, how long, when, with which service level.
 
-    `trace` is a path or the name of a shipped workload (None: all synthetic). `format`, `columns`,
-    `time_unit`, `on_bad` and `on_long` are those of `readers.read_trace`; the limit behind `on_long` is the
+    `trace` is a path or the name of a shipped workload (None: all synthetic). `format`, `columns`, `time_unit`,
+    `on_bad`, `on_long`, `sort` and `memory` are those of `readers.read_trace`; the limit behind `on_long` is the
     model's. `num_requests` None takes the whole trace (of a twin: as many as its original had). `time_scale`
     multiplies the times of the trace: 0.5 doubles the rate. `shuffle` puts the rows' lengths in random order
     (seeded) and leaves the arrivals in place. `classes` replace the service levels a trace may hold; their
@@ -75,6 +77,8 @@ class WorkloadSpec:
     time_scale: float = 1.0
     classes: tuple[ClassSpec, ...] = ()
     shuffle: bool = False
+    sort: bool = False
+    memory: str | None = None
 
     def __post_init__(self) -> None:
         if self.trace is not None:
@@ -86,6 +90,8 @@ class WorkloadSpec:
         if self.format is not None:
             named(self.format)
         checks.whole("workload.num_requests", self.num_requests, 1)
+        if self.memory is not None:
+            check_memory(self.memory)
         if self.time_scale is None:
             raise ConfigError("workload.time_scale must be a number > 0 but got None")
         checks.number("workload.time_scale", self.time_scale, above=0)
@@ -111,14 +117,22 @@ class WorkloadSpec:
             )
         if self.arrivals.rate is not None and self.arrivals.kind == "trace" and self.time_scale != 1.0:
             raise ConfigError("workload.time_scale and arrivals.rate both scale the trace's times; give one of them")
-        if self.trace is not None:
-            return
+        if self.trace is None and (self.sort or self.memory is not None):
+            raise ConfigError("workload.sort and workload.memory are for trace files, but workload.trace names none")
+        if self.trace is None and (missing := list(self._missing())):
+            raise ConfigError("; ".join(missing))
+
+    def _missing(self) -> Iterator[str]:
+        """What a workload without a trace lacks, with the options that give it."""
         if self.lengths.kind != "synthetic":
-            raise ConfigError(
-                f"workload.trace is needed for lengths.kind {self.lengths.kind!r}; name a file or a shipped "
-                "workload, or give lengths.kind synthetic"
+            yield (
+                f"workload.trace is needed for lengths.kind {self.lengths.kind!r}: name a file or a shipped workload "
+                "(--trace), or draw lengths (--prompt-tokens 1500 --output-tokens 300)"
             )
         if self.arrivals.kind == "trace":
-            raise ConfigError("workload.trace is needed for arrivals.kind 'trace'; name one, or give another kind")
+            yield (
+                "workload.trace is needed for arrivals.kind 'trace': name one, or give --rate or --max-concurrency "
+                "(workload.arrivals)"
+            )
         if self.num_requests is None:
-            raise ConfigError("workload.num_requests is needed where no trace says how many; set it")
+            yield "workload.num_requests is needed where no trace says how many: --num-requests"

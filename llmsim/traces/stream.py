@@ -15,9 +15,9 @@ from llmsim.core.request import SloClass
 from llmsim.errors import ConfigError
 from llmsim.traces import shipped
 from llmsim.traces.blocks import Plan
-from llmsim.traces.bytestream import first_bytes
+from llmsim.traces.files import first_bytes
 from llmsim.traces.limits import check_limit
-from llmsim.traces.selection import open_twin, row_limit
+from llmsim.traces.selection import open_twin, trace_file
 from llmsim.traces.served import Limits, shared_limit
 from llmsim.traces.spec import WorkloadSpec
 from llmsim.traces.twinfile import is_twin
@@ -76,12 +76,7 @@ def stream_workload(
     path = shipped.resolve(spec.trace)
     if is_twin(first_bytes(path, 100)):
         return _planned(Plan(spec, seed, max_model_len, block, twin=open_twin(spec, path)))
-    from llmsim.traces.readers import ReadOptions  # pandas, only where a file is read
-    from llmsim.traces.traceblocks import TraceBlocks
-
-    limit = row_limit(spec, shared)
-    options = ReadOptions(spec.format, spec.columns, spec.on_bad, limit, spec.time_unit, spec.on_long)
-    trace = TraceBlocks(path, options, block)
+    trace = trace_file(spec, path, shared, block)
     if spec.lengths.kind in ("resampled", "empirical") or (spec.lengths.kind == "trace" and spec.shuffle):
         return stream_of(workload_of(spec, seed, trace.whole(), max_model_len), block)
     return _planned(Plan(spec, seed, max_model_len, block, trace=trace))

@@ -72,9 +72,16 @@ class LengthTotals:
     clipped: int = 0
 
 
-def trace_facts(name: str, kind: str, rows: int, sha256: str) -> dict[str, Any]:
-    """What the manifest says about the trace of a workload."""
-    return {"name": name, "kind": kind, "rows": rows, "sha256": sha256}
+def trace_facts(name: str, kind: str, rows: int, sha256: str, moved: int | None = None) -> dict[str, Any]:
+    """What the manifest says about the trace of a workload; `moved`: rows put in another place, if it was sorted."""
+    facts: dict[str, Any] = {"name": name, "kind": kind, "rows": rows, "sha256": sha256}
+    return facts if moved is None else facts | {"moved": moved}
+
+
+def order_notes(description: Mapping[str, Any]) -> list[str]:
+    """A sentence for who reads a result, if the trace was put in order of arrival."""
+    moved = (description.get("trace") or {}).get("moved")
+    return [] if moved is None else [f"the trace was put in order of arrival: {moved:,} rows moved"]
 
 
 def describe(
@@ -95,6 +102,7 @@ def describe(
         "output_tokens": total.output_tokens,
         "dropped": dict(total.dropped),
         "clipped": total.clipped,
+        **({"notes": notes} if (notes := spec.lengths.notes) else {}),
     }
 
 

@@ -18,7 +18,8 @@ from llmsim.core.request import NO_SLO, Request, SloClass
 from llmsim.errors import ConfigError
 from llmsim.traces.arrivals import ArrivalsSpec, draw_arrivals, seconds_to_ns
 from llmsim.traces.classes import row_classes, with_row_models
-from llmsim.traces.lengths import DistributionSpec, LengthsSpec
+from llmsim.traces.distributions import DistributionSpec
+from llmsim.traces.lengths import LengthsSpec
 from llmsim.traces.selection import open_source, select_lengths
 from llmsim.traces.served import Limits, check_models, hold_to_own_limit, shared_limit
 from llmsim.traces.spec import ClassSpec, WorkloadSpec
@@ -132,7 +133,7 @@ def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_
     if isinstance(source, Twin):
         facts = trace_facts(source.name, "twin", source.rows, source.sha256)
     elif source is not None:
-        facts = trace_facts(source.name, source.format, len(source.requests), source.sha256)
+        facts = trace_facts(source.name, source.format, len(source.requests), source.sha256, source.moved)
     return Workload(
         arrival_ns=arrival,
         prompt_tokens=prompt,
@@ -178,7 +179,7 @@ def check_arrivals(spec: WorkloadSpec, has_arrivals: bool, count: int = 0, rows:
     if not has_arrivals:
         raise ConfigError(
             f"arrivals.kind 'trace' needs arrival times, but {spec.trace} holds lengths only; give another "
-            "kind, such as poisson with a rate (--rate)"
+            "kind, such as poisson with a rate (--rate), or a closed loop (--max-concurrency)"
         )
     if count > rows:
         raise ConfigError(

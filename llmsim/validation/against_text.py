@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmsim.runs.text import number
+from llmsim.runs.contests import number
 from llmsim.validation.compare import STATISTICS
 from llmsim.validation.iteration_counts import MOST
 from llmsim.validation.text import error_lines, percent, signed

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from llmsim.errors import ConfigError, TraceError, did_you_mean
-from llmsim.traces import files
+from llmsim.errors import ConfigError, TraceError, nearest
+from llmsim.traces import database
+from llmsim.traces.faults import Ledger, Rows
 from llmsim.traces.limits import ON_BAD
-from llmsim.traces.parsing import Fault, Mask, parse_count, parse_time
-from llmsim.traces.rawtable import RawTable, parse_file
-from llmsim.traces.rows import Rows
+from llmsim.traces.parsing import Fault, Mask, numbers, parse_count, parse_time, words
+from llmsim.traces.plainfile import plain_file
+from llmsim.traces.records import Cells, Records, open_records
 
 TIMES = ("arrival_s", "queued_s", "scheduled_s", "first_token_s", "last_token_s")
 """In the order in which they happen."""
@@ -52,7 +53,7 @@ class MeasuredFile:
 
 
 def read_measured(path: str | Path, on_bad: str = "error") -> MeasuredFile:
-    """Read and check the file (CSV, JSON lines or Parquet, plain or gzipped).
+    """Read and check the file (CSV, JSON lines, a JSON list or Parquet, plain or packed).
 
     `on_bad` 'drop' leaves out rows that cannot be used, and counts them. Raises TraceError, naming file, row, column
     and remedy, for a row that failed, lacks or contradicts a number, stands there twice, or whose times are out of
@@ -60,61 +61,74 @@ def read_measured(path: str | Path, on_bad: str = "error") -> MeasuredFile:
     """
     if on_bad not in ON_BAD:
         raise ConfigError(f"on_bad must be one of {', '.join(ON_BAD)} but got {on_bad!r}")
-    data = files.read_bytes(path)
-    raw = parse_file(data, str(path))
-    times = _columns(raw)
-    rows = Rows(raw=raw, drop=on_bad == "drop")
-    rows.settle(_failed(raw))
-    table = _numbers(rows, times)
-    rows.settle(_twice(table["request_id"], rows.keep))
-    rows.settle([*_disorder(table, times), *_contradictions(raw, table)])
-    kept = table[rows.keep].reset_index(drop=True)
-    return MeasuredFile(str(path), kept, times, dict(rows.dropped), files.sha256(data))
+    with plain_file(Path(path)) as plain, database.connect(plain.folder, None) as connection:
+        records = open_records(plain, connection)
+        cells = records.whole(_columns(records))
+        ledger = Ledger(records)
+        rows = Rows(cells, on_bad == "drop", ledger)
+        times = _times(cells)
+        _settle(rows, ledger, _failed(cells))
+        table = _numbers(rows, ledger, times)
+        _settle(rows, ledger, _twice(table["request_id"], rows.keep))
+        _settle(rows, ledger, [*_disorder(table, times), *_contradictions(cells, table)])
+        kept = table[rows.keep].reset_index(drop=True)
+        plain.check_unchanged()
+        return MeasuredFile(str(path), kept, times, ledger.dropped, plain.sha256)
 
 
-def _columns(raw: RawTable) -> tuple[str, ...]:
-    """The times the file has; TraceError where a column it must have is missing."""
-    there = list(raw.cells.columns)
+def _settle(rows: Rows, ledger: Ledger, faults: list[Fault]) -> None:
+    """Leave out faulty rows if asked, else TraceError for the first; and if none is left."""
+    rows.settle(faults)
+    ledger.raise_first()
+    if not rows.keep.any():
+        raise ledger.nothing_left()
+
+
+def _columns(records: Records) -> list[str]:
+    """The columns to read; TraceError where one is missing that the file must have."""
+    there = records.header
     for column in ("request_id", *LENGTHS, *(time for time in TIMES if time not in MAY_LACK)):
         if column not in there:
+            hint = nearest(column, there)
             raise TraceError(
-                f"{raw.source}: row 1 (the header) has no column {column!r}.{did_you_mean(column, there)} A measured "
-                "run needs request_id, arrival_s, first_token_s, last_token_s, input_tokens and output_tokens, as "
-                "`llmsim bench` writes them"
+                f"{records.source}: row 1 (the header) has no column {column!r}.{hint} A measured run needs "
+                "request_id, arrival_s, first_token_s, last_token_s, input_tokens and output_tokens, as `llmsim bench` "
+                "writes them"
             )
-    return tuple(time for time in TIMES if time not in MAY_LACK or (time in there and _filled(raw, time)))
+    return [name for name in ("request_id", *LENGTHS, *TIMES, *DERIVED, "status") if name in there]
 
 
-def _filled(raw: RawTable, column: str) -> bool:
-    """Whether any row has it: a client that cannot see a time writes the column empty."""
-    return bool((raw.cells[column].str.strip() != "").any())
+def _times(cells: Cells) -> tuple[str, ...]:
+    """The times the file has: a client that cannot see one writes its column empty."""
+    there = cells.columns
+    return tuple(t for t in TIMES if t not in MAY_LACK or (t in there and bool((words(there[t]) != "").any())))
 
 
-def _failed(raw: RawTable) -> list[Fault]:
+def _failed(cells: Cells) -> list[Fault]:
     """Rows that say themselves that the request was not answered in full."""
-    if "status" not in raw.cells:
+    if "status" not in cells.columns:
         return []
-    rows = ~raw.cells["status"].str.strip().isin(("", "finished")).to_numpy(dtype=np.bool_)
+    rows = ~words(cells.columns["status"]).isin(("", "finished")).to_numpy(dtype=np.bool_)
     return [
         Fault("not_finished", rows, "status", "is a request that was not answered, so it has no latency",
               "measure again")
     ]  # fmt: skip
 
 
-def _numbers(rows: Rows, times: tuple[str, ...]) -> pd.DataFrame:
+def _numbers(rows: Rows, ledger: Ledger, times: tuple[str, ...]) -> pd.DataFrame:
     """All rows as numbers, with the faults of single cells settled. Rows out of `rows.keep` hold no meaning."""
-    cells = rows.raw.cells
-    ids = cells["request_id"].str.strip()
+    cells = rows.cells.columns
+    ids = words(cells["request_id"])
     nameless = (ids == "").to_numpy(dtype=np.bool_)
     faults = [Fault("missing_value", nameless, "request_id", "is empty; every request needs a name of its own")]
-    table = pd.DataFrame({"request_id": ids, "line": rows.raw.line})
+    table = pd.DataFrame({"request_id": ids, "line": rows.cells.records.lines(len(ids))})
     for column in times:
         table[column], found = parse_time(cells[column], column, "s")
         faults += found
     for column in LENGTHS:
         table[column], found = parse_count(cells[column], column)
         faults += found
-    rows.settle(faults)
+    _settle(rows, ledger, faults)
     return table
 
 
@@ -137,7 +151,7 @@ def _disorder(table: pd.DataFrame, times: tuple[str, ...]) -> list[Fault]:
     ]
 
 
-def _contradictions(raw: RawTable, table: pd.DataFrame) -> list[Fault]:
+def _contradictions(cells: Cells, table: pd.DataFrame) -> list[Fault]:
     """Rows whose derived columns do not follow from their times and lengths."""
     first, last = (table[name] - table["arrival_s"] for name in ("first_token_s", "last_token_s"))
     steps = np.maximum(table["output_tokens"].to_numpy() - 1, 1)
@@ -146,11 +160,10 @@ def _contradictions(raw: RawTable, table: pd.DataFrame) -> list[Fault]:
     allowed = {"ttft_s": slack, "e2e_s": slack, "tpot_s": slack / steps + 10 * ROUNDING * values["tpot_s"]}
     faults = []
     for column, formula in DERIVED.items():
-        if column not in raw.cells:
+        if column not in cells.columns:
             continue
-        text = raw.cells[column].str.strip()
-        said = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64) * 1e9
+        said = numbers(cells.columns[column]) * 1e9
         wrong = ~(np.abs(said - values[column]) <= allowed[column])  # NaN, what cannot be read, is wrong too
-        rows = wrong & (text != "").to_numpy(dtype=np.bool_)
+        rows = wrong & (words(cells.columns[column]) != "").to_numpy(dtype=np.bool_)
         faults.append(Fault("contradiction", rows, column, f"is not {formula} of its row", "correct the row"))
     return faults

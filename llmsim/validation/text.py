@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmsim.runs.text import number
+from llmsim.runs.contests import number
 from llmsim.validation.compare import METRICS, STATISTICS
 
 if TYPE_CHECKING:

@@ -67,6 +67,20 @@ def test_another_seed_is_another_workload():
     assert invoke(*OPEN, "--seed", "1") != invoke(*OPEN, "--seed", "2")
 
 
+def test_options_given_several_times_are_compared_and_each_run_says_what_it_is():
+    made_up = ["simulate", "--calibration", "h100/llama-3.1-8b", "--prompt-tokens", "lognormal:500,0.8"]
+    several = [*made_up, "--output-tokens", "20", "--num-requests", "30", "--rate", "2"]
+    several += ["--rate", "4", "--replicas", "2"]
+    found = invoke(*several, "--replicas", "1")
+    assert [one["run"] for one in found] == [f"replicas={n}, {rate} req/s" for n in (2, 1) for rate in (2, 4)]
+    (alone,) = invoke(*several[:-4], "--replicas", "1")
+    assert "run" not in alone
+    assert alone == {key: value for key, value in found[2].items() if key != "run"}
+    text = CliRunner().invoke(app, several, catch_exceptions=False).stdout
+    assert text.startswith("sarathi; llama-3.1-8b on h100; 2 replicas, round_robin; 30 requests with prompts of 500 ±")
+    assert "Stars and winners are among runs with the same requests only." in text
+
+
 def test_a_horizon_counts_what_it_cut_off():
     (summary,) = invoke(*OPEN, "--horizon", "20")
     counts = summary["requests"]

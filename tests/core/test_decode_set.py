@@ -25,7 +25,7 @@ class PlainDecodes:
         for i, (request, length, blocks) in list(self.members.items()):
             blocks = max(blocks, -(-length // self.block_size))
             self.members[i] = (request, length + 1, blocks)
-            if length + 1 - request.prompt_tokens == request.output_target:
+            if length + 1 - request.prompt_tokens == request._output_target:
                 done.append(i)
         return done
 

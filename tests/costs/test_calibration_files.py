@@ -220,6 +220,8 @@ def test_an_unknown_name_gets_a_suggestion(monkeypatch: pytest.MonkeyPatch, tmp_
     package = checkout(monkeypatch, tmp_path)
     save(read_calibration(HINGE), package / "_data" / "calibrations" / f"{NAMES[1]}.json")
     with pytest.raises(CalibrationError, match=r"Did you mean 'rtx-6000-ada/mistral-7b'\?"):
+        load_calibration("RTX-6000-Ada/mistral7b")
+    with pytest.raises(CalibrationError, match=r"none of the GPU 'rtx-6000', but of rtx-6000-ada\."):
         load_calibration("rtx-6000/mistral-7b")
 
 

@@ -125,7 +125,7 @@ def test_requests_of_one_model_may_leave_it_unsaid():
             {"workload__classes": []},
             f"200 of 200 requests .class 'default'. name no model, but the cluster serves {CHAT}, {HARD}: give each of",
         ),
-        ({"workload__classes__1__model": "qwen3-23b"}, "ask for model 'qwen3-23b', which nobody serves. Did you mean"),
+        ({"workload__classes__1__model": "qwen3-23b"}, "ask for model 'qwen3-23b', which nobody serves. The cluster"),
         ({"workload__classes__1__model": ""}, "classes: hard: model must be a name but got ''"),
         ({"cluster__groups__0__model": " "}, r"cluster\.groups\.0\.model must be a name"),
     ],

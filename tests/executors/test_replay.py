@@ -13,7 +13,8 @@ from llmsim.executors.live import SCRATCH_PAGES
 from llmsim.spec import registry
 from llmsim.spec.run_spec import ClusterSpec, EngineSpec, RunSpec
 from llmsim.traces.arrivals import ArrivalsSpec
-from llmsim.traces.lengths import DistributionSpec, LengthsSpec
+from llmsim.traces.distributions import DistributionSpec
+from llmsim.traces.lengths import LengthsSpec
 from llmsim.traces.spec import WorkloadSpec
 from llmsim.validation.live import replay, serve_live
 from llmsim.validation.record import LiveRun

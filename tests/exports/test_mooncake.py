@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmsim.errors import ConfigError
@@ -21,6 +21,7 @@ LENGTHS = ["prompt_tokens", "output_tokens"]
 ROWS = st.lists(st.tuples(st.integers(0, 2**45), st.integers(1, 5000), st.integers(1, 5000)), min_size=1, max_size=20)
 
 
+@settings(deadline=None)  # each example starts the engine that reads traces
 @given(ROWS)
 def test_arrivals_come_back_to_the_millisecond_and_lengths_exactly(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, int, int]]

@@ -1,7 +1,7 @@
 """Queues of known load as request and iteration tables: what the saturation verdict is measured on.
 
 Load rho is the arrival rate over the rate at which the server answers when it never lacks work. `python -m
-tests.metrics.queues` prints the table of docs/metrics.md.
+tests.metrics.queues` prints a table of the verdicts.
 """
 
 from __future__ import annotations
@@ -122,15 +122,15 @@ def verdicts(name: str, rho: float, count: int, runs: int) -> Counter[str]:
 
 
 def study(runs: int) -> None:
-    """Print the shares of the verdicts, per cent: stable / near saturation / overloaded."""
-    loads = (0.5, 0.8, 0.95, 1.0, 1.05, 1.2)
+    """Print the shares of the verdicts, per cent: stable / near saturation / overloaded / undetermined."""
+    loads = (0.5, 0.8, 0.95, 1.0, 1.05, 1.2, 2.0)
     print("| queue | requests |", " | ".join(f"load {rho}" for rho in loads), "|")
     for name in QUEUES:
-        for count in (200, 1000, 5000):
+        for count in (50, 200, 1000, 5000):
             cells = []
             for rho in loads:
                 found = verdicts(name, rho, count, runs)
-                shares = (found[v] * 100 / runs for v in ("stable", "near saturation", "overloaded"))
+                shares = (found[v] * 100 / runs for v in ("stable", "near saturation", "overloaded", "undetermined"))
                 cells.append(" / ".join(f"{share:.0f}" for share in shares))
             print(f"| {name} | {count} |", " | ".join(cells), "|", flush=True)
 

@@ -16,7 +16,7 @@ SECOND = 10**9
 
 
 def log(rows: list[tuple[int, int, int]]) -> pd.DataFrame:
-    """Iterations (replica, start_s, end_s) that hold ten blocks and one waiting request each."""
+    """Iterations (replica, start_s, end_s) that hold ten blocks each."""
     replica, start, end = np.array(rows, dtype=np.int64).reshape(-1, 3).T
     ones = np.ones(len(rows), dtype=np.int64)
     return pd.DataFrame(
@@ -25,7 +25,6 @@ def log(rows: list[tuple[int, int, int]]) -> pd.DataFrame:
             "start_ns": start * SECOND,
             "end_ns": end * SECOND,
             "kv_used_blocks": 10 * ones,
-            "waiting": ones,
             "prefill_tokens": ones,
             "decode_tokens": ones,
             "running": ones,
@@ -43,6 +42,8 @@ def used(table: pd.DataFrame, span: Span) -> Usage:
     """What the replicas did, each with a cache of 100 blocks."""
     usage = Usage(span, 100)
     usage.add(table)
+    waits = {"arrival_ns": [0, 4 * SECOND], "first_scheduled_ns": [6 * SECOND, 5 * SECOND], "status": "finished"}
+    usage.add_requests(pd.DataFrame(waits))
     return usage
 
 

@@ -59,7 +59,7 @@ def test_every_request_is_counted_and_rates_are_counts_over_the_duration(seed: i
     start, end = run.requests["arrival_ns"].min(), run.iterations["end_ns"].max()
     assert summary["duration_s"] == pytest.approx((end - start) / 1e9)
     assert summary["request_throughput"] * summary["duration_s"] == pytest.approx(len(finished))
-    assert summary["total_output_tokens"] == finished["generated"].sum()
+    assert summary["total_output_tokens"] == run.requests["generated"].sum()
     lost = run.requests["generated"].sum() - finished["generated"].sum()
     assert summary["requests"]["output_tokens_of_unfinished"] == lost
 
@@ -223,14 +223,28 @@ def test_slo_syntax() -> None:
     assert parse_slo([]).limits() == {}
 
 
+@pytest.mark.parametrize("text", ["ttft:1s", "ttft<=1s", "ttft<=1000ms", "ttft:1000", "ttft <= 1s", "ttft: 1e3ms"])
+def test_an_slo_may_have_units_and_be_written_as_a_condition(text: str) -> None:
+    assert parse_slo(text) == parse_slo(text.split()) == Slo(ttft=1000)
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("ttft", "METRIC:MILLISECONDS"),
+        ("ttft", "an SLO is METRIC:LIMIT, as ttft:200 .milliseconds. or ttft:1s, but got 'ttft'"),
+        ("ttft<1s", "METRIC:LIMIT"),
+        ("ttft>=1s", "METRIC:LIMIT"),
+        ("ttft=1s", "METRIC:LIMIT"),
+        ("ttft:1 s", "METRIC:LIMIT.* but got 's'"),
+        ("ttft:1m", "200ms or 1s, but got 'ttft:1m'"),
+        ("ttft:s", "200ms or 1s, but got 'ttft:s'"),
+        ("ttft:infs", "positive"),
+        ("ttft:0ms", "positive"),
+        ("ttft:1s ttft<=2s", "given twice: 1000 ms and 2s"),
         ("tpt:5", "Did you mean 'tpot'"),
         ("ttft:5 ttft:6", "twice"),
         ("ttft:-1", "positive"),
-        ("ttft:fast", "positive number of milliseconds but got 'ttft:fast'"),
+        ("ttft:fast", "positive number of milliseconds, or a time as 200ms or 1s, but got 'ttft:fast'"),
         ("ttft:inf", "positive"),
     ],
 )

@@ -16,8 +16,11 @@ from llmsim.errors import ConfigError
 from llmsim.reports.plots.overview import differences, latency_table, load_table, words
 from llmsim.reports.plots.style import styles
 from llmsim.reports.run_report import write_report
+from llmsim.runs.labels import run_names
 from llmsim.runs.results import Result
-from llmsim.runs.text import comparison
+from llmsim.runs.simulation import simulate
+from llmsim.runs.text import comparison, same_requests
+from llmsim.spec.run_spec import load_runs
 from tests.effort import examples
 from tests.reports.plots.runs import made
 
@@ -40,14 +43,52 @@ def numbers(table: str) -> list[list[str]]:
 
 
 def test_the_tables_hold_the_numbers_and_stars_of_the_terminal() -> None:
-    runs = [made(0, "one"), made(1, "two", p99_e2el_ms=20_000.0, p50_itl_ms=None), made(2, "three")]
+    runs = [made(0, "one"), made(0, "two", p99_e2el_ms=20_000.0, p50_itl_ms=None), made(2, "three")]
     names, summaries = [run.label for run in runs], [run.summary for run in runs]
-    latency, load = comparison(runs).split("\n\n")[:2]
+    _, latency, load = comparison(runs).split("\n\n")[:3]
     expected = [line.split()[1:] for line in latency.splitlines()[2:]]
-    assert numbers(latency_table(names, summaries, styles(names))) == expected
+    groups = same_requests(runs)
+    assert numbers(latency_table(names, summaries, styles(names), groups)) == expected
     # The verdict may be of several words; the columns before it are the terminal's.
-    for row, line in zip(numbers(load_table(names, summaries, styles(names))), load.splitlines()[1:], strict=True):
+    rows = numbers(load_table(names, summaries, styles(names), groups))
+    for row, line in zip(rows, load.splitlines()[1:], strict=True):
         assert row == line.split(maxsplit=len(row))[1:]
+
+
+def test_the_top_says_in_words_what_the_runs_are_of_and_how_many_met_the_slo(tmp_path: Path) -> None:
+    run = {
+        "calibration": "h100/llama-3.1-8b",
+        "workload": {"lengths": {"prompt": 1500, "output": 30}, "num_requests": 40},
+        "schedulers": ["sarathi", "vllm_v1"],
+        "slo": ["ttft:60"],
+    }
+    loads = [{**run, "workload": {**run["workload"], "arrivals": {"kind": "poisson", "rate": rate}}} for rate in (4, 8)]
+    results = [simulate(spec) for load in loads for spec in load_runs(mapping=load)]
+    text = page(tmp_path, *results)
+    for fact, told in (
+        ("GPU and model", "llama-3.1-8b on h100"),
+        ("replicas", "1 replica"),
+        ("requests", "40 requests with prompts of 1,500 tokens, outputs of 30 tokens"),
+        ("SLO", "TTFT 60 ms"),
+    ):
+        assert f"<li><b>{fact}</b> {told}</li>" in text
+    assert re.search(r"<b>offered</b> [\d.]+ requests/s \(poisson, rate 4\) \| [\d.]+ requests/s", text)
+    assert re.search(r"Requests within the SLO: [\d.]+ % with ", text)
+    assert "Load: " in text
+    assert text.count("never held against a server") == 1  # of all four runs
+    assert run_names(results) == ["sarathi, 4 req/s", "vllm_v1, 4 req/s", "sarathi, 8 req/s", "vllm_v1, 8 req/s"]
+    terminal = comparison(results)
+    assert "4 req/s: Median TTFT" in terminal
+    assert "8 req/s: Median TTFT" in terminal
+
+
+def test_a_narrow_page_gives_every_cell_its_heading(tmp_path: Path) -> None:
+    text = page(tmp_path, made(0, "one"), made(1, "two"))
+    kinds = re.findall(r"<table class='(t\w{8})'", text)
+    assert len(kinds) >= 4
+    assert all(f"<style>.{kind} td" in text for kind in kinds if f"{kind} td" in text)
+    assert '{ --head: "TTFT (ms) p50"; }' in text
+    assert "@media (max-width: 760px)" in (tmp_path / "report.html").read_text()
 
 
 def test_the_parts_stand_in_the_order_a_reader_needs(tmp_path: Path) -> None:

@@ -125,6 +125,15 @@ def test_warnings_name_what_to_distrust() -> None:
     assert any("unfinished" in line for line in lines)
 
 
+def test_too_few_requests_for_a_verdict_are_said_with_how_many_would_tell() -> None:
+    judged = {"verdict": "undetermined", "reason": "too few", "evidence": {"requests_needed": 1300}}
+    run = result(saturation=judged)
+    assert "undetermined: too few" in run.warnings()
+    assert "about 1,300" in comparison([run])
+    unseen = result(saturation={"verdict": "undetermined", "reason": "not seen", "evidence": {}})
+    assert not any("undetermined" in line for line in unseen.warnings())
+
+
 LABELS = ["vllm_v1", "sarathi,chunk_size=512,order=spf", "sarathi,chunk_size=512"]
 
 

@@ -78,7 +78,7 @@ def test_dynamic_grows_by_two_while_memory_is_free_and_waits_its_timeout_for_wha
     requests = workload(1, n=120)
     for request in requests:
         request.prompt_tokens = request.prefill_tokens = 50
-        request.output_tokens = request.output_target = 20
+        request.output_tokens = request._output_target = 20
     batches = formed(requests, lambda: Dynamic(batch_size=2, min_batch_size=2), max_concurrency=10)
     assert [len(ids) for _, ids in batches[:4]] == [2, 4, 6, 8]
     later = [len(ids) for _, ids in batches[5:-1]]

@@ -113,7 +113,7 @@ def test_convert_takes_a_column_map(write: Write, tmp_path: Path) -> None:
 
 
 def test_synth_makes_the_same_file_again(tmp_path: Path) -> None:
-    options = ("--prompt", "lognormal,mean=1000,std=500", "--output", "fixed,value=128", "-n", 300)
+    options = ("--prompt-tokens", "lognormal,mean=1000,std=500", "--output-tokens", "fixed,value=128", "-n", 300)
     classes = ("--class", "name=paying,share=0.5,priority=true", "--class", "name=free,share=0.5,tbt_s=0.5")
     for name in ("a.csv", "b.csv"):
         assert "300 requests" in run(
@@ -146,10 +146,10 @@ def test_synth_draws_from_a_twin(tmp_path: Path, arrivals: tuple[str, ...]) -> N
     ("options", "message"),
     [
         (
-            ("--prompt", "lognormal,mean=9,sd=5", "--output", "fixed,value=1"),
+            ("--prompt-tokens", "lognormal,mean=9,sd=5", "--output-tokens", "fixed,value=1"),
             "unknown option 'sd'. Did you mean 'std'",
         ),
-        (("--prompt", "fixed,value", "--output", "fixed,value=1"), "written NAME=VALUE but got 'value'"),
+        (("--prompt-tokens", "fixed,value", "--output-tokens", "fixed,value=1"), "written NAME=VALUE but got 'value'"),
         (("--arrivals", "closed_loop,max_concurrency=4", CONV), "no file can hold its times"),
         (("--arrivals", "poisson", "--rate", "4", CONV), "not both"),
         (("--arrivals", "ramp,ramp=0:x", CONV), "SECONDS:RATE"),

@@ -10,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmsim.errors import ConfigError
-from llmsim.traces.lengths import DistributionSpec, LengthsSpec, draw_lengths
+from llmsim.traces.arrivals import ArrivalsSpec
+from llmsim.traces.distributions import DistributionSpec, clipped_mean, distribution, mean_moved
+from llmsim.traces.lengths import LengthsSpec, draw_lengths
+from llmsim.traces.spec import WorkloadSpec
+from llmsim.traces.workload import build_workload
 
 N = 40_000
 
@@ -94,6 +98,85 @@ def test_marginals_belong_to_synthetic_lengths() -> None:
     with pytest.raises(ConfigError, match=r"lengths.kind 'synthetic' needs 'output'"):
         LengthsSpec(kind="synthetic", prompt=fixed)
     with pytest.raises(ConfigError, match=r"lengths.kind 'trace' has no use for 'prompt'"):
+        LengthsSpec(kind="trace", prompt=fixed)
+    with pytest.raises(ConfigError, match=r"--output-tokens, or workload\.lengths\.output"):
         LengthsSpec(prompt=fixed)
+    assert LengthsSpec(prompt=1, output="1") == LengthsSpec(kind="synthetic", prompt=fixed, output=fixed)
+    assert LengthsSpec() == LengthsSpec(kind="trace")
     with pytest.raises(ConfigError, match=r"lengths.kind must be one of .* but got 'row'"):
         LengthsSpec(kind="row")
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (1500, {"value": 1500}),
+        ("1500", {"value": 1500}),
+        ("fixed:7", {"value": 7}),
+        ("uniform:100-2000", {"kind": "uniform", "low": 100, "high": 2000}),
+        ("normal:1180,900", {"kind": "normal", "mean": 1180, "std": 900}),
+        ("lognormal:1500,0.8", {"kind": "lognormal", "mean": 1500, "std": 1200}),
+        ("lognormal,mean=9,std=5,high=20", {"kind": "lognormal", "mean": 9, "std": 5, "high": 20}),
+        ("zipf:exponent=1.1,high=9", {"kind": "zipf", "exponent": 1.1, "high": 9}),
+    ],
+)
+def test_a_distribution_in_one_word_is_the_one_written_out(text: str | int, options: dict[str, Any]) -> None:
+    assert distribution(text) == DistributionSpec(**options)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0", "at least 1 token but got 0"),
+        ("-5", "at least 1 token"),
+        ("1.5", "must be a number of tokens as 1500"),
+        ("lognorml:1500,0.8", "Did you mean 'lognormal'"),
+        ("lognormal:1500", "must be written lognormal:1500,0.8"),
+        ("lognormal:1500,900", r"write lognormal,mean=1500,std=900 for tokens"),
+        ("normal:1500,0.8", r"write normal:1500,1200"),
+        ("normal:0,5", "mean above 0"),
+        ("uniform:9-3", "LOW-HIGH"),
+        ("uniform:9", "must be written uniform:100-2000"),
+        ("zipf:1.1", "written zipf,option=value"),
+        ("normal,mean=1,mean=2", "gives mean twice"),
+    ],
+)
+def test_a_word_that_is_no_distribution_says_how_to_write_one(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        distribution(text)
+
+
+def test_lengths_in_one_word_have_the_mean_asked_for() -> None:
+    tokens = draw_lengths(distribution("lognormal:1500,0.8"), 200_000, np.random.default_rng(1))
+    assert tokens.mean() == pytest.approx(1500, rel=0.01)
+    assert tokens.std() == pytest.approx(1200, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "normal", "mean": 1180, "std": 900},
+        {"kind": "normal", "mean": 300, "std": 400, "low": 50, "high": 600},
+        {"kind": "lognormal", "mean": 500, "std": 1500, "low": 20, "high": 2000},
+        {"kind": "lognormal", "mean": 500, "std": 400},
+    ],
+)
+def test_the_mean_of_clipped_draws_is_known_and_told_where_it_moved(options: dict[str, Any]) -> None:
+    spec = DistributionSpec(**options)
+    tokens = draw_lengths(spec, 400_000, np.random.default_rng(3))
+    assert clipped_mean(spec) == pytest.approx(tokens.mean(), rel=0.005)
+    moved = abs(tokens.mean() / spec.mean - 1) > 0.02  # type: ignore[operator]
+    assert bool(mean_moved(spec)) == moved
+
+
+def test_a_workload_says_how_far_its_mean_moved() -> None:
+    assert mean_moved(distribution("normal:1180,900")).startswith(
+        "normal with mean 1,180 and std 900 is clipped below 1, so its mean is 1,220 (+3.4%)"
+    )
+    spec = WorkloadSpec(
+        lengths=LengthsSpec(prompt="normal:1180,900", output=214),
+        arrivals=ArrivalsSpec(kind="poisson", rate=1),
+        num_requests=10,
+    )
+    (note,) = build_workload(spec, 0).description["notes"]
+    assert note.startswith("prompt lengths: normal with mean 1,180")

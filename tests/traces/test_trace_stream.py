@@ -17,8 +17,9 @@ import pytest
 from llmsim.core.request import SloClass
 from llmsim.errors import ConfigError, LlmsimError, TraceError
 from llmsim.traces import twinfile
-from llmsim.traces.rawblocks import RawBlocks
-from llmsim.traces.rawtable import parse_file
+from llmsim.traces.database import connect
+from llmsim.traces.plainfile import plain_file
+from llmsim.traces.records import open_records
 from llmsim.traces.schema import Trace
 from llmsim.traces.stream import stream_workload
 from llmsim.traces.twins import make_twin
@@ -213,11 +214,15 @@ def test_files_of_every_kind(write: Write, name: str) -> None:
     ):
         path = write(content, name)
         for block in blocks:
-            whole, parts = parse_file(data, str(path)), list(RawBlocks(path, block))
-            cells = pd.concat([part.cells for part in parts], ignore_index=True)
-            assert cells.astype(str).values.tolist() == whole.cells.astype(str).values.tolist()
-            assert cells.columns.tolist() == whole.cells.columns.tolist()
-            assert np.concatenate([part.line for part in parts]).tolist() == whole.line.tolist()
+            with plain_file(path) as plain, connect(plain.folder, None) as connection:
+                records = open_records(plain, connection)
+                whole, parts = records.whole(records.header), list(records.blocks(records.header, block))
+            assert all(0 < len(part) <= block for part in parts)
+            for column in records.header:
+                cells = [cell for part in parts for cell in part.columns[column].to_pylist()]
+                assert cells == whole.columns[column].to_pylist()
+            assert [part.first for part in parts] == [0, *np.cumsum([len(part) for part in parts])[:-1]]
+            assert len(whole) == len(table())
         agree(WorkloadSpec(trace=str(path)), block=blocks[-1])
 
 
@@ -281,7 +286,7 @@ def test_bad_rows_are_named_and_counted_as_in_the_whole_file(
     [
         (b"", "t.csv"),
         (b"\n \n", "t.csv"),
-        (gzip.compress(b""), "t.csv.gz"),
+        (gzip.compress(b"", mtime=0), "t.csv.gz"),
         (b"arrival_s,prompt_tokens,output_tokens\n", "t.csv"),
         (b"arrival_s,prompt_tokens,output_tokens", "t.csv"),
         (b"prompt_tokens,output_tokens,output_tokens\n1,1,1\n", "t.csv"),
@@ -289,7 +294,7 @@ def test_bad_rows_are_named_and_counted_as_in_the_whole_file(
         (b"arrival_s,arrival_ms,prompt_tokens,output_tokens\n1,1,1,1\n", "t.csv"),
         (b"arrival_s,prompt_tokens,output_tokens\n1,0,1\n2,0,1\n", "t.csv"),
         (AZURE.encode(), "t.csv.gz"),
-        (gzip.compress(AZURE.encode())[:-20], "t.csv.gz"),
+        (gzip.compress(AZURE.encode(), mtime=0)[:-20], "t.csv.gz"),
         (AZURE.encode() + b"\xff\xfe\n", "t.csv"),
         (b'{"timestamp": 0}\n{"timest', "t.jsonl"),
         (b'{"timestamp": 0}\n[1]\n', "t.jsonl"),

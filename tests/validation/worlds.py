@@ -11,7 +11,8 @@ from llmsim.executors.base import Executor
 from llmsim.runs.simulation import simulate
 from llmsim.spec.run_spec import EngineSpec, RunSpec
 from llmsim.traces.arrivals import ArrivalsSpec
-from llmsim.traces.lengths import DistributionSpec, LengthsSpec
+from llmsim.traces.distributions import DistributionSpec
+from llmsim.traces.lengths import LengthsSpec
 from llmsim.traces.spec import WorkloadSpec
 from llmsim.validation.compare_runs import compare_runs
 from llmsim.validation.live import CompositionLog

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from llmsim.costs.models import ModelConfig
-from llmsim.errors import CalibrationError, did_you_mean
+from llmsim.errors import CalibrationError, same_or_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,5 +70,5 @@ ENGINES["kernels-only"] = replace(
 def engine_named(name: str) -> Engine:
     """The engine of that name; CalibrationError with the known ones."""
     if name not in ENGINES:
-        raise CalibrationError(f"there is no engine {name!r}.{did_you_mean(name, ENGINES)}")
+        raise CalibrationError(f"there is no engine {name!r}.{same_or_all(name, ENGINES)}")
     return ENGINES[name]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from llmsim.errors import CalibrationError, did_you_mean
+from llmsim.errors import CalibrationError, same_or_all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ def gpu_named(name: str) -> Gpu:
     """The card of that name; CalibrationError with the known ones."""
     if name not in GPUS:
         raise CalibrationError(
-            f"nothing is known of a GPU {name!r}.{did_you_mean(name, GPUS)} Add a line to llmsim/importers/gpus.py for "
-            "another"
+            f"nothing is known of a GPU {name!r}.{same_or_all(name, GPUS)} Add a line to "
+            "llmsim/calibrate/importers/gpus.py for another"
         )
     return GPUS[name]
 

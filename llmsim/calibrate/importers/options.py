@@ -16,7 +16,7 @@ from llmsim.calibrate.importers.gpus import GPUS
 from llmsim.calibrate.importers.memory_plan import VALUE_BYTES, plan_memory
 from llmsim.costs.models import ModelConfig, list_models, load_model
 from llmsim.costs.records import HostOverhead, KvMemory, LengthLimit
-from llmsim.errors import CalibrationError, CapacityError, did_you_mean
+from llmsim.errors import CalibrationError, CapacityError, slip_of
 
 DEFAULT_SHARE = 0.9
 """Of a card's memory, as vLLM takes unless told otherwise."""
@@ -103,7 +103,7 @@ def kv_memory(options: ImportOptions) -> KvMemory:
     else:
         raise CalibrationError(
             f"--block-bytes is needed: {options.model!r} is no shipped shape, so that the bytes of a KV block "
-            f"are not known.{did_you_mean(options.model, list_models())} Or give --model the path of its config.json"
+            f"are not known.{slip_of(options.model, list_models())} Or give --model the path of its config.json"
         )
     return KvMemory(
         block_size=options.block_size, num_blocks=options.num_blocks, block_bytes=block_bytes, source=source
@@ -141,7 +141,7 @@ def length_limit(options: ImportOptions) -> LengthLimit:
         if options.max_model_len is None:
             raise CalibrationError(
                 f"--max-model-len is needed: {options.model!r} is no shipped shape, so that its longest sequence is "
-                f"not known.{did_you_mean(options.model, list_models())} Or give --model the path of its config.json"
+                f"not known.{slip_of(options.model, list_models())} Or give --model the path of its config.json"
             )
         return LengthLimit(
             max_model_len=options.max_model_len,

@@ -17,7 +17,7 @@ import numpy as np
 from llmsim.calibrate.profiling.cases import Case, parse_case
 from llmsim.calibrate.profiling.grid import Limits, grid_cases
 from llmsim.data import data_folders
-from llmsim.errors import ConfigError, did_you_mean
+from llmsim.errors import ConfigError, same_or_all
 from llmsim.spec import strict
 from llmsim.spec.run_spec import read_yaml
 
@@ -102,7 +102,7 @@ def load_plan(path_or_name: str | Path) -> Plan:
         known = _shipped()
         if str(path_or_name) not in known:
             raise ConfigError(
-                f"there is no plan {str(path_or_name)!r}.{did_you_mean(str(path_or_name), known)} A plan of your own is"
+                f"there is no plan {str(path_or_name)!r}.{same_or_all(str(path_or_name), known)} A plan of your own is"
                 " the path of a file that ends in .yaml"
             )
         path = known[str(path_or_name)]

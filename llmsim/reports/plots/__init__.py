@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmsim.reports.plots.curves import bars, lines_with_band
-    from llmsim.reports.plots.data import attainment, latency_cdfs, run_names, timeline
+    from llmsim.reports.plots.data import attainment, latency_cdfs, timeline
     from llmsim.reports.plots.figures import attainment_figure, cdf_figure, timeline_figure
     from llmsim.reports.plots.page import html_table, write_page
     from llmsim.reports.plots.style import Style, styles
+    from llmsim.runs.labels import run_names
 
 _HOME = {
     "Style": "style",
@@ -27,7 +28,7 @@ _HOME = {
     "html_table": "page",
     "latency_cdfs": "data",
     "lines_with_band": "curves",
-    "run_names": "data",
+    "run_names": "llmsim.runs.labels",
     "styles": "style",
     "timeline": "data",
     "timeline_figure": "figures",
@@ -54,7 +55,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'llmsim.reports.plots' has no attribute {name!r}")
-    return getattr(import_module(f"llmsim.reports.plots.{_HOME[name]}"), name)
+    home = _HOME[name]
+    return getattr(import_module(home if "." in home else f"llmsim.reports.plots.{home}"), name)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from llmsim.errors import ConfigError, did_you_mean
+from llmsim.errors import ConfigError, nearest
 from llmsim.reports.plots.style import NEUTRAL, Style, figure, log_ticks, plain, styles
 
 
@@ -110,7 +110,7 @@ def bars(
 def _check(frame: pd.DataFrame, *columns: str) -> None:
     for column in columns:
         if column not in frame.columns:
-            hint = did_you_mean(column, map(str, frame.columns))
+            hint = nearest(column, map(str, frame.columns))
             raise ConfigError(f"the frame to draw has no column {column!r}.{hint}")
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from llmsim.metrics.latency import elapsed_ns, itl_samples, tpot_ns, ttft_ns
 from llmsim.metrics.quantiles import Floats, Ints, ones
 from llmsim.metrics.timeline import ints
 from llmsim.reports.plots.reduce import Bins, Steps, bin_edges, distribution, over_bins, total
+from llmsim.runs.facts import config_of
+from llmsim.runs.labels import run_names
 from llmsim.units import MILLISECOND, SECOND, to_ns
 
 if TYPE_CHECKING:
@@ -23,21 +24,6 @@ BINS = 500
 
 COUNTS = ("waiting", "running", "prefill_tokens", "decode_tokens")
 EVERYONE = "all requests"
-
-
-def run_names(results: Sequence[Result]) -> list[str]:
-    """A different name for each run: its label, numbered where two runs have the same."""
-    labels = [result.label for result in results]
-    if len(set(labels)) == len(labels):
-        return labels
-    return [f"[{i}] {label}" for i, label in enumerate(labels, 1)]
-
-
-def config_of(result: Result) -> dict[str, Any]:
-    """The run's description as a mapping; empty if the result holds none."""
-    config = result.manifest.get("config", {})
-    loaded = yaml.safe_load(config) if isinstance(config, str) else config
-    return dict(loaded) if isinstance(loaded, Mapping) else {}
 
 
 def latency_samples(result: Result) -> dict[str, tuple[Floats | Ints, Ints]]:

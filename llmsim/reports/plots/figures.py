@@ -15,11 +15,12 @@ from llmsim.reports.plots.style import NEUTRAL, Style, dress, log_ticks, plain, 
 from llmsim.runs.cluster_text import SECONDS_FROM_MS
 
 METRICS = {
-    "ttft": "TTFT: time to first token",
-    "tpot": "TPOT: mean time per token after the first",
-    "itl": "ITL: gaps between tokens, pooled",
-    "e2el": "E2EL: arrival to last token",
+    "ttft": "TTFT<br>time to first token",
+    "tpot": "TPOT<br>per token after the first",
+    "itl": "ITL<br>gaps between tokens",
+    "e2el": "E2EL<br>arrival to last token",
 }
+"""Headings of two lines: two panels must fit a page of 500 pixels beside each other."""
 PLACES = dict(zip(METRICS, ((1, 1), (1, 2), (2, 1), (2, 2)), strict=True))
 LEGEND_ROW = 30
 """Height of a line of the legend, pixels."""
@@ -38,8 +39,8 @@ def cdf_figure(
     or in s in a panel where a run's p99 reaches 10 s, as in the tables of llmsim.runs.text.
     """
     looks = looks or styles(frame["run"])
-    made = make_subplots(2, 2, subplot_titles=list(METRICS.values()), vertical_spacing=0.2, horizontal_spacing=0.09)
-    head = 60 + LEGEND_ROW * len(looks)
+    made = make_subplots(2, 2, subplot_titles=list(METRICS.values()), vertical_spacing=0.22, horizontal_spacing=0.12)
+    head = 70 + LEGEND_ROW * len(looks)
     dress(made, title, 620 + head)
     for metric, (row, column) in PLACES.items():
         _cdf_panel(made, frame[frame["metric"] == metric], looks, row, column, (limits_ms or {}).get(metric))
@@ -50,6 +51,7 @@ def cdf_figure(
         updatemenus=[_axis_buttons()],
     )
     made.update_layout(legend_y=1 - 44 / (620 + head))
+    made.update_annotations(font_size=13)
     return made
 
 
@@ -79,7 +81,8 @@ def _cdf_panel(
     made.update_xaxes(title_text=f"time ({unit})", type="log", row=row, col=column)
     made.update_xaxes(log_ticks(frame["latency_ms"].to_numpy() * scale), row=row, col=column)
     of = "gaps" if frame["metric"].eq("itl").any() else "requests"
-    made.update_yaxes(title_text=f"share of {of}", row=row, col=column)
+    if column == 1:
+        made.update_yaxes(title_text=f"share of {of}", row=row, col=column)
     if limit_ms is not None:
         made.add_vline(x=limit_ms * scale, row=row, col=column, line={"color": NEUTRAL, "dash": "dash", "width": 1.5})
 
@@ -176,8 +179,8 @@ def attainment_figure(
     made = make_subplots(
         1,
         2,
-        subplot_titles=("Requests that met every limit", "Goodput: such requests per second"),
-        horizontal_spacing=0.09,
+        subplot_titles=("Met every limit<br>share of the requests sent", "Goodput<br>such requests per second"),
+        horizontal_spacing=0.14,
     )
     height = 420 + LEGEND_ROW * len(runs)
     dress(made, title, height)
@@ -198,12 +201,11 @@ def attainment_figure(
             )
             made.add_trace(bar, 1, column)
     top = float(pd.to_numeric(frame["goodput"]).max())
-    made.update_yaxes(title_text="share of the requests sent", tickformat=".0%", range=[0, 1.08], row=1, col=1)
-    made.update_yaxes(
-        title_text="requests/s", range=[0, top * 1.12] if math.isfinite(top) and top else None, row=1, col=2
-    )
+    made.update_yaxes(tickformat=".0%", range=[0, 1.08], row=1, col=1)
+    made.update_yaxes(range=[0, top * 1.12] if math.isfinite(top) and top else None, row=1, col=2)
     order = [EVERYONE, *sorted(set(frame["slo_class"]) - {EVERYONE})]
     made.update_xaxes(type="category", categoryorder="array", categoryarray=[plain(name) for name in order])
-    made.update_layout(barmode="group", margin={"t": 75 + LEGEND_ROW * len(runs)})
+    made.update_layout(barmode="group", margin={"t": 90 + LEGEND_ROW * len(runs)})
+    made.update_annotations(font_size=13)
     made.update_layout(legend={"orientation": "v", "y": 1 - 44 / height, "yref": "container", "yanchor": "top"})
     return made

@@ -9,48 +9,55 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmsim.reports.plots.data import config_of
 from llmsim.reports.plots.page import Best, html_table
 from llmsim.reports.plots.style import Style
-from llmsim.runs.text import (
-    CONTESTS,
-    METRICS,
-    POINTS,
-    SAME,
-    contest_words,
-    in_the_running,
-    latency_columns,
-    number,
-    with_best,
-)
+from llmsim.runs.contests import in_the_running, in_words, number, stars
+from llmsim.runs.contests import verdict as judged
+from llmsim.runs.facts import config_of
+from llmsim.runs.labels import differences as options_that_differ
+from llmsim.runs.text import contest_lines, latency_columns, percent, points_of, same_requests, served_rate
 
 if TYPE_CHECKING:
     from llmsim.runs.results import Result
 
 Summaries = Sequence[dict[str, Any]]
 Looks = Mapping[str, Style]
+COLUMNS = 12
+"""Numbers beside a name that the page is wide enough for."""
+
+
+def verdicts(names: Sequence[str], results: Sequence[Result]) -> list[str]:
+    """How many requests were within the SLO, and what the load was, run by run in a sentence each."""
+    found = []
+    shares = [(name, (r.summary.get("slo") or {}).get("attainment")) for name, r in zip(names, results, strict=True)]
+    known = sorted(((name, share) for name, share in shares if share is not None), key=lambda pair: -pair[1])
+    alone = len(results) == 1
+    if known:
+        if len(known) == len(results) and len({share for _, share in known}) == 1:
+            alone, known = True, known[:1]
+        told = [f"{100 * share:.3g} %" + ("" if alone else f" with {name}") for name, share in known]
+        found.append(f"Requests within the SLO: {', '.join(told)}.")
+    loads: dict[str, list[str]] = {}
+    for name, result in zip(names, results, strict=True):
+        if said := judged(result.summary):
+            loads.setdefault(said, []).append(name)
+    if loads:
+        whom = {said: "" if len(loads) == 1 else f" ({in_words(of)})" for said, of in loads.items()}
+        found.append(f"Load: {', '.join(said + whom[said] for said in loads)}.")
+    return found
 
 
 def words(names: Sequence[str], results: Sequence[Result]) -> list[str]:
     """Who wins each headline metric and by how much, and which runs cannot be compared; one sentence each."""
-    summaries = [result.summary for result in results]
-    lines = []
-    if len(results) > 1:
-        lines = [contest_words(contest, names, summaries) for contest in CONTESTS]
-        lines.append(f"One run each; differences below {SAME:.0%} count as none.")
-        if len({repr(_workload(result)) for result in results}) > 1:
-            lines.append("These runs did not serve the same requests: arrivals, lengths or targets differ.")
-    for name, summary in zip(names, summaries, strict=True):
-        sent = summary.get("sent", 0)
-        if left := sent - summary.get("completed", 0):
+    groups = same_requests(results)
+    lines = list(contest_lines(names, results, groups))
+    if len(set(groups)) > 1:
+        lines.append("These runs did not serve the same requests: arrivals, lengths or targets differ.")
+    for name, result in zip(names, results, strict=True):
+        sent = result.summary.get("sent", 0)
+        if left := sent - result.summary.get("completed", 0):
             lines.append(f"{name} left {left:,} of {sent:,} requests unanswered; they are in no latency.")
     return lines
-
-
-def _workload(result: Result) -> tuple[Any, Any]:
-    """What decides the requests of a run."""
-    described = result.manifest.get("workload") or {}
-    return described.get("spec"), result.manifest.get("seed")
 
 
 def swatch(name: str, looks: Looks) -> str:
@@ -59,71 +66,61 @@ def swatch(name: str, looks: Looks) -> str:
     return f'<span class="run"><span class="swatch" style="background:{looks[name].color}"></span>{shown}</span>'
 
 
-def marked(
-    values: Sequence[float | None], *, lowest: bool = True, among: Sequence[bool] | None = None
-) -> list[str]:
-    """Values as text, the best as printed (of those `among`) being `Best`; none is, if all print the same."""
-    return [Best(text) if best else text for text, best in with_best(values, lowest=lowest, among=among)]
+def marked(values: Sequence[float | None], best: Sequence[bool]) -> list[str]:
+    """Values as text, the best being `Best`."""
+    return [Best(number(value)) if star else number(value) for value, star in zip(values, best, strict=True)]
 
 
-def latency_table(names: Sequence[str], summaries: Summaries, looks: Looks) -> str:
-    """Percentiles of the four latencies, a row a run."""
-    columns, groups = [], [("", 1)]
-    for metric, unit, values in latency_columns(summaries):
-        groups.append((f"{metric.upper()} ({unit})", len(POINTS)))
-        columns += [marked(column, among=in_the_running(summaries)) for column in values]
-    rows = [[swatch(name, looks), *(column[i] for column in columns)] for i, name in enumerate(names)]
-    return html_table(["scheduler", *POINTS * len(METRICS)], rows, groups=groups)
+def latency_table(names: Sequence[str], summaries: Summaries, looks: Looks, groups: Sequence[int] | None = None) -> str:
+    """Percentiles of the four latencies, a row a run; `groups`: who is compared with whom (None: all).
+
+    Several tables below each other where so many percentiles were asked for that one would be cut off.
+    """
+    points, running = list(points_of(summaries)), in_the_running(summaries, groups)
+    metrics = list(latency_columns(summaries, points))
+    fit = max(1, COLUMNS // len(points))
+    tables = []
+    for first in range(0, len(metrics), fit):
+        part, columns = metrics[first : first + fit], []
+        for _, _, values in part:
+            columns += [marked(column, stars(column, among=running, groups=groups)) for column in values]
+        rows = [[swatch(name, looks), *(column[i] for column in columns)] for i, name in enumerate(names)]
+        heads = [("", 1), *((f"{metric.upper()} ({unit})", len(points)) for metric, unit, _ in part)]
+        tables.append(html_table(["scheduler", *points * len(part)], rows, groups=heads))
+    return "\n".join(tables)
 
 
-def load_table(names: Sequence[str], summaries: Summaries, looks: Looks) -> str:
+def load_table(names: Sequence[str], summaries: Summaries, looks: Looks, groups: Sequence[int] | None = None) -> str:
     """Throughput, KV use, preemptions, requests without an answer, attainment and verdict, a row a run."""
     kv = [summary.get("kv", {}) for summary in summaries]
+
+    def highest(values: Sequence[float | None]) -> list[str]:
+        return marked(values, stars(values, lowest=False, groups=groups))
+
     columns = {
-        "requests/s": marked([s.get("request_throughput") for s in summaries], lowest=False),
-        "output tokens/s": marked([s.get("output_throughput") for s in summaries], lowest=False),
-        "KV mean %": [number(_percent(k.get("mean_share"))) for k in kv],
-        "KV max %": [number(_percent(k.get("max_share"))) for k in kv],
+        "requests served/s": highest([served_rate(s) for s in summaries]),
+        "output tokens/s": highest([s.get("output_throughput") for s in summaries]),
+        "KV mean %": [number(percent(k.get("mean_share"))) for k in kv],
+        "KV max %": [number(percent(k.get("max_share"))) for k in kv],
         "preemptions": [f"{s['preemptions']:,}" if "preemptions" in s else "-" for s in summaries],
         "unanswered": [f"{s.get('sent', 0) - s.get('completed', 0):,}" for s in summaries],
     }
     if any(s.get("slo") for s in summaries):
-        columns["SLO met %"] = marked(
-            [_percent((s.get("slo") or {}).get("attainment")) for s in summaries], lowest=False
-        )
+        columns["SLO met %"] = highest([percent((s.get("slo") or {}).get("attainment")) for s in summaries])
     columns["load"] = [verdict(summary) for summary in summaries]
     rows = [[swatch(name, looks), *(column[i] for column in columns.values())] for i, name in enumerate(names)]
     return html_table(["scheduler", *columns], rows)
 
 
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
-
-
 def verdict(summary: Mapping[str, Any]) -> str:
     """The saturation verdict on its colour; '-' if there is none."""
-    said = str(summary.get("saturation", {}).get("verdict", ""))
+    said = judged(summary)
     return f'<span class="verdict {html.escape(said.split()[0])}">{html.escape(said)}</span>' if said else "-"
 
 
 def differences(results: Sequence[Result]) -> dict[str, list[str]]:
     """Options whose value is not the same in all runs, by dotted name; '-' where a run does not have one."""
-    flat = [_flat(config_of(result)) for result in results]
-    keys = dict.fromkeys(key for config in flat for key in config)
-    values = {key: [config.get(key, "-") for config in flat] for key in keys}
-    return {key: of_runs for key, of_runs in values.items() if len(set(of_runs)) > 1}
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        elif prefix == "" and key == "scheduler":
-            found["scheduler.name"] = str(value)  # `scheduler: slai` and `scheduler: {name: slai}` are the same
-        else:
-            found[prefix + str(key)] = str(value)
-    return found
+    return options_that_differ([config_of(result) for result in results])
 
 
 def differences_table(names: Sequence[str], results: Sequence[Result], looks: Looks) -> str:

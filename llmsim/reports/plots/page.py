@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from llmsim.errors import ConfigError
-from llmsim.runs.text import number
+from llmsim.runs.contests import number
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -31,7 +34,8 @@ p { margin: 6px 0; max-width: 120ch; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; }
 th, td { padding: 4px 9px; text-align: right; vertical-align: top; border-bottom: 1px solid #e4e4e4;
   white-space: nowrap; }
-thead th { border-bottom: 1px solid #888; font-weight: 600; }
+thead th { border-bottom: 1px solid #888; font-weight: 600; white-space: normal; vertical-align: bottom; }
+thead th.text, thead th:first-child { overflow-wrap: anywhere; }
 thead tr.groups th { text-align: center; border-bottom: none; padding-bottom: 0; }
 th:first-child, th.text, td.text { text-align: left; }
 td.text { white-space: normal; overflow-wrap: anywhere; min-width: 9em; }
@@ -43,6 +47,7 @@ td.best { font-weight: 700; background: #e7f3ec; }
 .verdict { display: inline-block; padding: 0 8px; border-radius: 9px; background: #eee; white-space: nowrap; }
 .verdict.stable { background: #d9efe3; }
 .verdict.near { background: #fdeccb; }
+.verdict.undetermined { background: #e4e4ee; }
 .verdict.overloaded { background: #f8d5c6; }
 details { margin: 8px 0; }
 summary { cursor: pointer; font-weight: 600; }
@@ -50,6 +55,22 @@ pre { background: #f6f6f6; padding: 10px 12px; overflow-x: auto; font-size: 13px
 ul { margin: 4px 0; padding-left: 20px; }
 td.text ul { padding-left: 16px; margin: 0; }
 .figure { margin: 14px 0; }
+.facts { list-style: none; padding: 0; margin: 10px 0; }
+.facts b { display: inline-block; min-width: 9.5em; font-weight: 600; }
+@media (max-width: 760px) {
+  body { padding: 12px 14px 40px; }
+  table, tbody, tr, tbody th { display: block; max-width: none; }
+  thead { display: none; }
+  tr { padding: 6px 0; border-bottom: 1px solid #bbb; }
+  th, td { padding: 2px 0; border: none; text-align: left; }
+  td, td.text { display: inline-block; margin-right: 14px; min-width: 0; }
+  td.text { display: block; }
+  td::before { content: var(--head) " "; color: #555; font-weight: 400; }
+  td.best { padding: 2px 4px; }
+  .first { border-left: none; }
+  .facts b { display: block; }
+  .modebar { display: none !important; }
+}
 @media print { .figure { break-inside: avoid; } }
 """
 
@@ -112,7 +133,7 @@ def html_table(
     """A table whose first column names the rows. Cells are HTML; those that are `Best` are marked.
 
     `groups` are headings above the columns, (heading, how many columns); `text` the columns, from 0, that hold
-    words and so may wrap.
+    words and so may wrap. On a narrow page each row is a paragraph, and each cell has its heading before it.
     """
     starts, at = set(), 0
     for _, width in groups:
@@ -136,8 +157,24 @@ def html_table(
             best = ["best"] if isinstance(cell, Best) else []
             cells.append(f"<td{classes(i, *kind(i), *best)}>{cell}</td>")
         body.append("<tr>" + "".join(cells) + "</tr>")
-    table = f"<table><thead>{''.join(lines)}</thead><tbody>{''.join(body)}</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
+    name, style = _narrow(head, groups)
+    table = f"<table class={name!r}><thead>{''.join(lines)}</thead><tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="scroll">{style}{table}</div>'
+
+
+def _narrow(head: Sequence[str], groups: Sequence[tuple[str, int]]) -> tuple[str, str]:
+    """A class for tables with these headings, and the style that lets their cells know them."""
+    above = [title for title, width in groups for _ in range(width)] or [""] * len(head)
+    titles = [
+        html.unescape(re.sub("<[^>]*>", "", f"{over} {title}")).strip() for over, title in zip(above, head, strict=True)
+    ]
+    name = "t" + hashlib.sha256(repr(titles).encode()).hexdigest()[:8]
+    rules = [
+        f".{name} td:nth-of-type({at}) {{ --head: {json.dumps(title, ensure_ascii=False)}; }}"
+        for at, title in enumerate(titles[1:], 1)
+        if title
+    ]
+    return name, f"<style>{' '.join(rules).replace('<', chr(92) + '3c ')}</style>"
 
 
 def frame_table(frame: pd.DataFrame) -> str:

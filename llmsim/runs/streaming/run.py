@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from llmsim.runs.parquet import TableFiles
 from llmsim.runs.results import Result
 from llmsim.runs.setup import RunSetup, names_models
 from llmsim.runs.streaming.stream import Stream
+from llmsim.spec.run_spec import as_run
 from llmsim.traces.stream import stream_of, stream_workload
 from llmsim.units import to_ns
 
@@ -55,7 +56,7 @@ class StreamedResult(Headline):
 
 
 def simulate_stream(
-    spec: RunSpec,
+    spec: RunSpec | str | Path | Mapping[str, Any],
     out: str | Path | None = None,
     *,
     scheduler: Any = None,
@@ -64,7 +65,7 @@ def simulate_stream(
     arguments: list[str] | None = None,
     exact_values: int = EXACT_VALUES,
 ) -> StreamedResult:
-    """Run one spec as `simulate` does, with its tables written to a new run directory under `out` as it goes on.
+    """Run a spec (or file, or mapping) as `simulate` does, its tables written to a new directory under `out` meanwhile.
 
     The summary is that of `simulate`, byte for byte, as long as no latency takes more than `exact_values` different
     values; past that its percentiles are within 0.1 % of their values, and the summary says so. Without `out` the
@@ -73,6 +74,7 @@ def simulate_stream(
     Raises ConfigError, TraceError, CalibrationError, CapacityError or StalledError; then nothing is left under `out`.
     """
     began = time.perf_counter()
+    spec = as_run(spec)
     setup = RunSetup(spec, scheduler)
     if workload is None:
         source = stream_workload(spec.workload, spec.seed, setup.limits, BLOCK)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from llmsim.metrics import metrics_on
-from llmsim.metrics.timeline import ints
 from llmsim.runs.setup import names_models
 from llmsim.runs.streaming.windows import Windows
 from llmsim.units import to_ns
@@ -48,7 +47,6 @@ class Stream:
         self._done: list[Request] = []
         self._filed = 0
         self._horizon_ns = to_ns(setup.spec.horizon_s or 0)
-        self._late: list[pd.DataFrame] = []  # iterations that end past the horizon: whether they count is not known yet
 
     def requests(self) -> Iterator[Request]:
         """The workload's requests in order of arrival, ids 0, 1, ..."""
@@ -73,10 +71,10 @@ class Stream:
 
     def end(self) -> None:
         """The run is over: file what is left, requests that were cut off as unfinished."""
-        self._file(self._done + list(self._cluster.in_flight.values()), ())
-        self._tally.end(self._tally.run_end_ns(self._horizon_ns))
-        for iterations in self._late:
-            self._tally.add_iterations(iterations)
+        cut_off = list(self._cluster.in_flight.values())
+        last_ns = max([self._tally.last_finish_ns, *(request.finish_ns for request in self._done)])
+        self._tally.end(max(last_ns, self._horizon_ns) if cut_off else last_ns)  # what lies past it is filed only now
+        self._file(self._done + cut_off, ())
 
     def _file_settled(self) -> None:
         """File those to whom nothing more can happen: one that is done and departing may still be preempted, where a
@@ -94,11 +92,6 @@ class Stream:
         iterations = window.iterations
         self._filed += len(iterations)
         self._ranges.add(iterations)
-        if self._horizon_ns:
-            late = ints(iterations, "end_ns") > self._horizon_ns
-            if late.any():
-                self._late.append(iterations[late])
-                iterations = iterations[~late]
         self._tally.add_iterations(iterations)
         if self._files is not None:
             setup = self._setup

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from llmsim.runs.headline import beyond
 from llmsim.studies.capacity.search import Found, Probe, inversions
 from llmsim.theory.intervals import Estimate, mean_estimate, ratio_estimate
 
@@ -73,14 +75,20 @@ def _probe(probe: Probe) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SchedulerResult:
-    """One scheduler over all seeds.
+    """One scheduler (or calibration, load, ...) over all seeds.
 
     `together` is the smallest number of replicas that passed with every seed; None: none did, or a rate was searched.
+    `name` tells it from the others by what differs, `gpus` is how many cards a replica takes, `facts` what was run
+    (llmsim.runs.facts), `bound_rps` its own fluid bound.
     """
 
     label: str
     seeds: tuple[SeedResult, ...]
     together: int | None = None
+    name: str = ""
+    gpus: int = 1
+    facts: Mapping[str, str] = field(default_factory=dict)
+    bound_rps: float | None = None
 
     @property
     def values(self) -> list[float] | None:
@@ -113,6 +121,12 @@ class SchedulerResult:
         return max((judgement.censored for judgement in judged if judgement is not None), default=0)
 
     @property
+    def undetermined(self) -> list[int]:
+        """Of the seeds whose answer is of a run too short for a verdict on its load: how many requests would tell."""
+        judged = [probe.judgement for seed in self.seeds if (probe := seed.found.at(seed.found.bracket.keeps))]
+        return [judgement.requests_needed for judgement in judged if judgement and judgement.requests_needed]
+
+    @property
     def most_binding(self) -> str:
         """The condition that decided the most seeds (the first of equals): its name, with the class."""
         names = []
@@ -131,8 +145,20 @@ def _beside(seed: SeedResult) -> list[Probe]:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """All schedulers of a search. `varies`: whether another seed is another workload."""
+    """All schedulers of a search. `varies`: whether another seed is another workload.
+
+    `notes` are sentences on calibrations and lengths that hold whatever was found.
+    """
 
     plan: Plan
     schedulers: tuple[SchedulerResult, ...]
     varies: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What `llmsim simulate` warns of, too: of the runs beside the borders, which the answers hang on."""
+        probes = [probe for result in self.schedulers for seed in result.seeds for probe in _beside(seed)]
+        judged = [probe.judgement for probe in probes if probe.judgement is not None]
+        stretched = beyond([report for judgement in judged for report in judgement.calibrations])
+        return [*self.notes, *([stretched] if stretched else [])]

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmsim.errors import ConfigError
-from llmsim.metrics.saturation import OVERLOADED
+from llmsim.metrics.saturation import OVERLOADED, may_last
 from llmsim.studies.capacity.condition import DEFAULT, TARGETS, Condition, parse_condition
 
 if TYPE_CHECKING:
     from llmsim.runs.results import Result
 
+PROBABLY = "probably overloaded"
+"""A run too short for a verdict whose best estimate is an overload."""
 HAVE_NO_SAMPLE = ("tpot", "itl")
 """A finished request of one token has none of these: without a single sample a limit on them holds."""
 
@@ -57,6 +59,8 @@ class Judgement:
     """Whether a run keeps the criterion, every check, and how much of the run the percentiles cannot see.
 
     `censored` of `sent` requests were not finished: they are in no percentile, and missed in attainment.
+    `requests_needed`: about so many would tell whether the load can last, where `sent` did not.
+    `calibrations` is what the summary says of how far each calibration was stretched.
     """
 
     passed: bool
@@ -64,6 +68,8 @@ class Judgement:
     censored: int
     sent: int
     saturation: str
+    requests_needed: int | None = None
+    calibrations: tuple[dict[str, Any], ...] = ()
 
     @property
     def binding(self) -> Check:
@@ -84,6 +90,7 @@ class Judgement:
             "sent": self.sent,
             "censored": self.censored,
             "saturation": self.saturation,
+            **({} if self.requests_needed is None else {"requests_needed": self.requests_needed}),
         }
 
 
@@ -92,7 +99,8 @@ class Criterion:
     """All conditions must hold, and the run must not be overloaded unless `allow_overload`.
 
     An overloaded run's latencies grow with its length, so that a short one may keep any limit; a study that cuts
-    its runs at a horizon and compares at that length (SLAI's) allows it.
+    its runs at a horizon and compares at that length (SLAI's) allows it. A run too short for a verdict passes only if
+    its best estimate of the load is below 1.1 (`may_last`), and a report says that it was.
     """
 
     conditions: tuple[Condition, ...]
@@ -121,14 +129,17 @@ class Criterion:
         """The judgement of a run by its summary. ConfigError if it has no limits that a condition needs."""
         checks = [check for condition in self.conditions for check in _checks(condition, summary)]
         saturation = str(summary["saturation"]["verdict"])
-        if saturation == OVERLOADED and not self.allow_overload:
-            checks.append(Check(OVERLOADED, OVERLOADED, None, None, False, None))
+        if not (self.allow_overload or may_last(summary["saturation"])):
+            name = OVERLOADED if saturation == OVERLOADED else PROBABLY
+            checks.append(Check(name, name, None, None, False, None))
         return Judgement(
             all(check.holds for check in checks),
             tuple(checks),
             int(summary["requests"]["censored"]),
             int(summary["sent"]),
             saturation,
+            (summary["saturation"].get("evidence") or {}).get("requests_needed"),
+            tuple(summary.get("calibrations") or [summary["calibration"]]) if "calibration" in summary else (),
         )
 
 

@@ -41,6 +41,9 @@ class Report(Answers):
         capacity, ratio = result.capacity, result.ratio_to(base)
         return {
             "scheduler": result.label,
+            "run": result.name,
+            "of": dict(result.facts),
+            **({} if self.plan.bound_rps is not None else {"bound_rps": result.bound_rps}),
             "answer": result.together if self.plan.find == "replicas" else None if capacity is None else capacity.mean,
             "over_seeds": None if capacity is None else capacity.as_dict(),
             "ratio_to_first": None if ratio is None or result is base else ratio.as_dict(),

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int, int], None]
 """Called with (searches done, searches in all, probes run)."""
 
+Ended = Callable[[int, "Found"], None]
+"""Called with the number of a search and what it found, as soon as it has ended."""
+
 SpecAt = Callable[["RunSpec", float], "RunSpec"]
 
 RATELESS = ("ramp", "all_at_once", "closed_loop")
@@ -137,42 +140,56 @@ def evaluate(case: Case, criterion: Criterion) -> Judgement:
 
 
 def run_chains(
-    chains: Sequence[Chain], criterion: Criterion, executor: Executor | None, progress: Progress | None = None
+    chains: Sequence[Chain],
+    criterion: Criterion,
+    executor: Executor | None,
+    progress: Progress | None = None,
+    ended: Ended | None = None,
 ) -> list[Found]:
     """What each search found, in order. A search's next candidate waits for its last answer, not for other searches.
 
     So the probes of a search are the same with any executor. The first error ends all and is raised.
     """
+
+    def answered(at: int, judgement: Judgement) -> None:
+        chains[at].give(judgement)
+        _tell(chains, progress)
+        if (found := chains[at].found) is not None and ended is not None:
+            ended(at, found)
+
+    _tell(chains, progress)
     if executor is None:
-        for chain in chains:
+        for at, chain in enumerate(chains):
             while chain.wants is not None:
-                chain.give(evaluate(chain.case_at(chain.wants), criterion))
-                _tell(chains, progress)
+                answered(at, evaluate(chain.case_at(chain.wants), criterion))
     else:
-        _run_on(executor, chains, criterion, progress)
+        _run_on(executor, chains, criterion, answered)
     return [chain.found for chain in chains if chain.found is not None]
 
 
-def _run_on(executor: Executor, chains: Sequence[Chain], criterion: Criterion, progress: Progress | None) -> None:
-    running: dict[Future[Judgement], Chain] = {}
+def _run_on(
+    executor: Executor, chains: Sequence[Chain], criterion: Criterion, answered: Callable[[int, Judgement], None]
+) -> None:
+    running: dict[Future[Judgement], int] = {}
 
-    def submit(chain: Chain) -> None:
-        if chain.wants is not None:
-            running[executor.submit(evaluate, chain.case_at(chain.wants), criterion)] = chain
+    def submit(at: int) -> None:
+        wants = chains[at].wants
+        if wants is not None:
+            running[executor.submit(evaluate, chains[at].case_at(wants), criterion)] = at
 
     try:
-        for chain in chains:
-            submit(chain)
+        for at in range(len(chains)):
+            submit(at)
         while running:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                chain = running.pop(future)
-                chain.give(future.result())
-                submit(chain)
-                _tell(chains, progress)
-    finally:
+                at = running.pop(future)
+                answered(at, future.result())
+                submit(at)
+    except Exception:  # after an interruption the workers are killed instead (sweep.parallel.workers)
         for future in running:
             future.cancel()
+        raise
 
 
 def _tell(chains: Sequence[Chain], progress: Progress | None) -> None:

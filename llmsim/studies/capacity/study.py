@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmsim.errors import ConfigError
-from llmsim.runs.labels import policies_label
+from llmsim.runs.facts import NO_SLO, OFFERED, REPLICAS, facts_of
+from llmsim.runs.labels import names_of, policies_label
+from llmsim.runs.notes import unproven
+from llmsim.runs.replica_groups import groups_of
+from llmsim.spec import strict
+from llmsim.spec.run_spec import dump_run
 from llmsim.studies.capacity.answers import SchedulerResult, SeedResult
 from llmsim.studies.capacity.bound import fluid_bound_rps
 from llmsim.studies.capacity.plan import Plan
@@ -30,14 +35,18 @@ from llmsim.sweep.parallel import Case, run_many
 if TYPE_CHECKING:
     from llmsim.spec.run_spec import RunSpec
 
+
 def find_capacity(
     runs: Sequence[RunSpec | Case],
     plan: Plan,
     *,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    ended: Callable[[str, SeedResult], None] | None = None,
 ) -> Report:
     """The capacity of each run's scheduler, seed by seed; schedulers are compared with the first.
+
+    `ended` is told the run's name and what was found with a seed as soon as that search has ended.
 
     The same arguments give the same report with any executor (sweep.workers). ConfigError for a workload that has no
     rate to search, or no limits that the criterion needs.
@@ -45,25 +54,74 @@ def find_capacity(
     cases = [_checked(run if isinstance(run, Case) else Case(run), plan) for run in runs]
     if not cases:
         raise ConfigError("there is no run to find the capacity of; give at least one")
-    if plan.bound_rps is None:
-        one = cases[0].spec if plan.find == "rate" else with_replicas(cases[0].spec, 1)
-        plan = replace(plan, bound_rps=fluid_bound_rps(one))
-    varies = seeds_matter(cases[0].spec)
+    plans = _bounded(cases, plan)
+    varies = any(seeds_matter(spec) for spec in _apart(cases).values())
     first = cases[0].spec.seed
     seeds = plan.seeds if plan.seeds is not None else tuple(range(first, first + (5 if varies else 1)))
     spec_at = with_replicas if plan.find == "replicas" else with_rate
-    chains = [Chain.begin(_seeded(case, seed), spec_at, plan.search()) for case in cases for seed in seeds]
-    found = run_chains(chains, plan.criterion, executor, progress)
+    chains = [
+        Chain.begin(_seeded(case, seed), spec_at, own.search())
+        for case, own in zip(cases, plans, strict=True)
+        for seed in seeds
+    ]
+    questions = _questions(cases, plans)
+
+    def tell(at: int, answer: Found) -> None:
+        if ended is not None:
+            question, seed = divmod(at, len(seeds))
+            ended(questions[question].name, SeedResult(seeds[seed], answer, plan.find == "rate"))
+
+    found = run_chains(chains, plan.criterion, executor, progress, tell)
     results = []
-    for at, case in enumerate(cases):
+    for at, result in enumerate(questions):
         mine = slice(at * len(seeds), (at + 1) * len(seeds))
         answers, together = found[mine], None
         if plan.find == "replicas":
             answers, together = _enough_for_all(chains[mine], answers, plan, executor)
         pairs = zip(seeds, answers, strict=True)
         by_seed = tuple(SeedResult(seed, answer, plan.find == "rate") for seed, answer in pairs)
-        results.append(SchedulerResult(_label(case), by_seed, together))
-    return Report(plan, tuple(results), varies)
+        results.append(replace(result, seeds=by_seed, together=together))
+    same = {own.bound_rps for own in plans}
+    return Report(plans[0] if len(same) == 1 else plan, tuple(results), varies, tuple(_notes(cases)))
+
+
+def _apart(cases: Sequence[Case]) -> dict[str, RunSpec]:
+    """One spec for each that differs in more than its policy."""
+    return {dump_run(case.spec.replace(scheduler="-", name="-")): case.spec for case in cases}
+
+
+def _bounded(cases: Sequence[Case], plan: Plan) -> list[Plan]:
+    """The plan for each case, with the bound of that case's cluster and lengths unless one is given."""
+    if plan.bound_rps is not None:
+        return [plan] * len(cases)
+    alone = plan.find == "replicas"
+    known = {
+        key: fluid_bound_rps(with_replicas(spec, 1) if alone else spec) for key, spec in _apart(cases).items()
+    }
+    keys = [next(iter(_apart([case]))) for case in cases]
+    return [replace(plan, bound_rps=known[key]) for key in keys]
+
+
+def _questions(cases: Sequence[Case], plans: Sequence[Plan]) -> list[SchedulerResult]:
+    """What is asked of each case, without an answer yet; the number that is searched for is no fact of it."""
+    searched = {"replicas": REPLICAS, "rate": OFFERED}[plans[0].find]
+    labels = [_label(case) for case in cases]
+    configs = [strict.dump(case.spec) for case in cases]
+    found = []
+    for case, own, label, config, name in zip(cases, plans, labels, configs, names_of(labels, configs), strict=True):
+        groups = groups_of(case.spec)
+        told = facts_of(config, calibrations=list(dict.fromkeys(group.calibration.name for group in groups)))
+        told = {fact: words for fact, words in told.items() if fact != searched and words != NO_SLO}
+        gpus = max(group.gpus for group in groups)
+        found.append(SchedulerResult(label, (), name=name, gpus=gpus, facts=told, bound_rps=own.bound_rps))
+    return found
+
+
+def _notes(cases: Sequence[Case]) -> list[str]:
+    """What holds of the calibrations and lengths of these runs, whatever is found."""
+    calibrations = {group.calibration.name: group.calibration for case in cases for group in groups_of(case.spec)}
+    moved = (note for case in cases for note in case.spec.workload.lengths.notes)
+    return [*unproven(list(calibrations.values())), *dict.fromkeys(moved)]
 
 
 def _checked(case: Case, plan: Plan) -> Case:

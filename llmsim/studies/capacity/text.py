@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from llmsim.runs.text import WIDTH
+from llmsim.runs.facts import shared_facts, told
+from llmsim.runs.labels import policy_words
+from llmsim.runs.text import WIDTH, wrapped
 from llmsim.studies.capacity.search import CHECKS
+from llmsim.studies.capacity.sentence import answer
 
 if TYPE_CHECKING:
     from llmsim.studies.capacity.answers import Answers, SchedulerResult, SeedResult
@@ -18,13 +21,25 @@ NAME_WIDTH = 30
 
 def report_text(report: Answers) -> str:
     """The question, one line a scheduler, one line a seed, and what a reader must know."""
-    names, legend = _names([result.label for result in report.schedulers])
-    parts = [_question(report), _table(_overview(report, names)), _table(_by_seed(report, names))]
+    names, legend = _names([result.name for result in report.schedulers])
+    parts = [_question(report), _lines([_setting(report)]), _lines([" ".join(answer(report))])]
+    parts += [_table(_overview(report, names)), _table(_by_seed(report, names))]
     if legend:
         parts.append(legend)
-    notes = [line for note in _notes(report, names) for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
-    parts.append("\n".join(notes))
+    parts.append(_lines(_notes(report, names)))
     return "\n\n".join(part for part in parts if part)
+
+
+def _lines(sentences: Iterable[str]) -> str:
+    return "\n".join(line for sentence in sentences for line in wrapped(sentence))
+
+
+def _setting(report: Answers) -> str:
+    """What all that was searched has in common."""
+    results = report.schedulers
+    policy = policy_words([result.label for result in results])[0]
+    words = told(shared_facts([result.facts for result in results]))
+    return "; ".join(part for part in (policy, words) if part)
 
 
 def _names(labels: Sequence[str]) -> tuple[list[str], str]:
@@ -100,12 +115,16 @@ def _seed_row(name: str, seed: SeedResult) -> tuple[str, ...]:
 
 def _notes(report: Answers, names: Sequence[str]) -> Iterator[str]:
     plan = report.plan
-    if plan.bound_rps is not None:
+    if all(result.bound_rps is not None for result in report.schedulers):
         yield _bound(report, names)
     if not report.varies and len(report.schedulers[0].seeds) > 1:
         yield "The workload is the same for every seed, so the interval says nothing about another one."
     for name, result in zip(names, report.schedulers, strict=True):
         yield from _scheduler_notes(report, name, result)
+    if few := [(name, result) for name, result in zip(names, report.schedulers, strict=True) if result.undetermined]:
+        who = ", ".join(f"{name} with {len(r.undetermined)} of {len(r.seeds)} seeds" for name, r in few)
+        most = max(needed for _, result in few for needed in result.undetermined)
+        yield f"Too few requests to tell whether it can last: {who}; about {most:,} (--num-requests) would tell."
     if plan.criterion.allow_overload:
         yield "Overloaded runs may pass: their latencies are those of this number of requests (or this horizon) alone."
     if plan.criterion.on_latency:
@@ -120,15 +139,24 @@ def _notes(report: Answers, names: Sequence[str]) -> Iterator[str]:
 
 
 def _bound(report: Answers, names: Sequence[str]) -> str:
-    bound = report.plan.bound_rps
-    assert bound is not None
-    if report.plan.find == "replicas":
-        return f"Fluid bound: no scheduler carries more than {bound:.4g} requests/s on one replica."
-    line = f"Fluid bound: no scheduler carries more than {bound:.4g} requests/s"
-    known = [(result.capacity, name) for name, result in zip(names, report.schedulers, strict=True)]
-    shares = [f"{name} {estimate.mean / bound:.0%}" for estimate, name in known if estimate is not None]
-    line += f"; of it carry {', '.join(shares)}." if shares else "."
-    if any(estimate is not None and estimate.mean > bound for estimate, _ in known):
+    """The most that any scheduler could carry, of each cluster that was searched."""
+    alone = " on one replica" if report.plan.find == "replicas" else ""
+    bounds = [result.bound_rps for result in report.schedulers]
+    if len(set(bounds)) == 1:
+        carried = f"{bounds[0]:.4g} requests/s{alone}"
+    else:
+        carried = ", ".join(f"{name} {bound:.4g}" for name, bound in zip(names, bounds, strict=True))
+        carried = f"these, in requests/s{alone}: {carried}"
+    line = f"Fluid bound: no scheduler carries more than {carried}"
+    if alone:
+        return line + "."
+    known = [
+        (result.capacity.mean / bound, name)
+        for name, result, bound in zip(names, report.schedulers, bounds, strict=True)
+        if result.capacity is not None and bound
+    ]
+    line += f"; of it carry {', '.join(f'{name} {share:.0%}' for share, name in known)}." if known else "."
+    if any(share > 1 for share, _ in known):
         line += " A rate above it cannot last: these runs are too short to show that; give more requests."
     return line
 

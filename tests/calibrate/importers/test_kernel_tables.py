@@ -181,5 +181,7 @@ def test_cards_must_share_the_heads_evenly():
 
 
 def test_an_unknown_card_is_answered_with_the_known_ones():
-    with pytest.raises(CalibrationError, match="Did you mean 'h100'"):
+    with pytest.raises(CalibrationError, match=r"'h10'\. There are: a100, h100, h200, l40s, "):
         gpu_named("h10")
+    with pytest.raises(CalibrationError, match="Did you mean 'h100'"):
+        gpu_named("H-100")

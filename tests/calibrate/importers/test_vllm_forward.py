@@ -126,7 +126,7 @@ def test_a_model_without_a_shape_needs_its_sizes(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="--block-bytes is needed"):
         imported(tmp_path, model="my-moe", max_model_len=32768)
     with pytest.raises(CalibrationError, match=r"--max-model-len is needed.*Did you mean 'llama-3-8b'"):
-        imported(tmp_path, model="llama3-8b", block_bytes=1)
+        imported(tmp_path, model="lama-3-8b", block_bytes=1)
     with pytest.raises(CalibrationError, match="--host-us is needed: the file does not hold the LM head"):
         imported(tmp_path, host_us=None)
 

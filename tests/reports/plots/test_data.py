@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from llmsim.metrics.usage import Span
-from llmsim.reports.plots.data import COUNTS, EVERYONE, attainment, latency_cdfs, run_names, timeline
+from llmsim.reports.plots.data import COUNTS, EVERYONE, attainment, latency_cdfs, timeline
+from llmsim.runs.labels import run_names
 from llmsim.units import SECOND
 from tests.reports.plots.runs import made
 
@@ -32,7 +33,8 @@ def test_every_public_name_of_the_package_resolves() -> None:
 
 def test_runs_of_the_same_label_get_different_names() -> None:
     assert run_names([made(0, "a"), made(1, "b")]) == ["a", "b"]
-    assert run_names([made(0, "a"), made(1, "a")]) == ["[1] a", "[2] a"]
+    assert run_names([made(0, "a"), made(1, "a")]) == ["seed 0", "seed 1"]
+    assert run_names([made(0, "a"), made(0, "a")]) == ["[1] a", "[2] a"]
 
 
 @pytest.mark.parametrize("definitions", ["vllm", "slai"])

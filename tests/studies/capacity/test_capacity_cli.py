@@ -57,6 +57,54 @@ def test_the_fewest_replicas_of_a_rate():
     assert sarathi["answer"] == max(seed["value"] for seed in sarathi["by_seed"]) > 1
 
 
+HEAD = ["capacity", "--calibration", "h100/llama-3.1-8b", "--prompt-tokens", "1500", "--output-tokens", "300"]
+BUDGETS = [word for n in (512, 2048, 8192) for word in ("--scheduler", f"vllm_v1,max_num_batched_tokens={n}")]
+
+
+def test_how_many_gpus_and_which_budgets_is_answered_in_a_sentence_before_the_table():
+    keep = ["--keep", "p95_ttft<=1s", "--keep", "p95_tpot<=40ms"]
+    command = [*HEAD, "--find", "replicas", "--rate", "8", *keep, *BUDGETS, "--seeds", "2", "--workers", "1"]
+    text = invoke(*command, "--num-requests", "200")
+    said = " ".join(text[: text.index("scheduler  ")].split())
+    assert "vllm_v1; llama-3.1-8b on h100; 200 requests with prompts of 1,500 tokens, outputs of 300 tokens" in said
+    assert "offered 8 requests/s (poisson)" in said
+    answer = "1 GPU (1 replica) keeps p95_ttft<=1s and p95_tpot<=40ms with max_num_batched_tokens 512, 2048 and 8192."
+    assert answer in said
+    assert "Nearest to a limit there: p95_tpot" in said
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_calibrations_rates_and_replicas_are_compared_with_a_bound_each():
+    few = ["--num-requests", "60", "--keep", "p95_ttft<=1s", "--seeds", "1", "--workers", "1", "--precision", "0.2"]
+    found = report(*HEAD, *few, "--calibration", "a100/llama-3.1-8b", "--replicas", "1", "--replicas", "2")
+    names = [one["run"] for one in found["schedulers"]]
+    assert names == [f"{gpu}/llama-3.1-8b, replicas={n}" for gpu in ("h100", "a100") for n in (1, 2)]
+    assert found["bound_rps"] is None
+    bounds = [one["bound_rps"] for one in found["schedulers"]]
+    assert bounds[1] == pytest.approx(2 * bounds[0])
+    assert bounds[2] < bounds[0]
+    assert "replicas" in found["schedulers"][0]["of"]
+    more = report(*HEAD, *few, "--find", "replicas", "--rate", "4", "--rate", "400")
+    assert [one["run"] for one in more["schedulers"]] == ["4 req/s", "400 req/s"]
+    assert more["schedulers"][0]["answer"] < more["schedulers"][1]["answer"]
+
+
+def test_two_cards_a_replica_are_two_gpus():
+    command = [*HEAD, "--find", "replicas", "--rate", "4", "--keep", "p95_ttft<=1s", "--seeds", "1", "--workers", "1"]
+    command[command.index("h100/llama-3.1-8b")] = "h100/llama-3.1-8b-tp2"
+    text = invoke(*command, "--num-requests", "60")
+    assert "llama-3.1-8b on 2 x h100" in text
+    assert "2 GPUs (1 replica) keep p95_ttft<=1s." in text
+
+
+def test_capacity_warns_of_its_calibrations_as_simulate_does():
+    keep = ["--keep", "p90_ttft<=1s", "--seeds", "1"]
+    beyond = CliRunner().invoke(app, [*QUICK, *keep], catch_exceptions=False).stderr
+    assert "of the iterations lie outside what the calibration rtx-6000-ada/mistral-7b was measured on" in beyond
+    kernels = [*HEAD, *keep, "--num-requests", "60", "--workers", "1", "--precision", "0.2"]
+    assert "never held against a server" in CliRunner().invoke(app, kernels, catch_exceptions=False).stderr
+
+
 def test_the_osdi_rule_rounds_its_rates_and_keeps_delay_and_tbt():
     found = report(*QUICK, "--rule", "osdi", "--keep", "p99_tbt<=100ms", "--seeds", "1")
     (seed,) = found["schedulers"][0]["by_seed"]

@@ -127,6 +127,25 @@ def test_an_overloaded_run_never_passes_unless_that_is_allowed():
     assert judge("median_ttft<=1s", allow_overload=True, **overloaded).passed
 
 
+@pytest.mark.parametrize(
+    ("evidence", "passes"),
+    [
+        ({}, True),
+        ({"latencies_in_window": 9.0, "completion_deficit": 0.05, "queue_drain_share": 0.0}, True),
+        ({"latencies_in_window": 9.0, "completion_deficit": 0.3, "queue_drain_share": 0.0}, False),
+        ({"latencies_in_window": 0.9, "completion_deficit": 0.9, "queue_drain_share": 0.0}, True),
+        ({"completion_deficit": None, "queue_drain_share": 0.2}, False),
+    ],
+)
+def test_a_run_too_short_for_a_verdict_passes_unless_its_best_estimate_is_an_overload(evidence, passes):
+    short = {"saturation": {"verdict": "undetermined", "evidence": evidence}}
+    judged = judge("median_ttft<=1s", **short)
+    assert judged.passed is passes
+    if not passes:
+        assert judged.binding.words() == "probably overloaded"
+    assert judge("median_ttft<=1s", allow_overload=True, **short).passed
+
+
 def test_unfinished_requests_are_counted_beside_the_percentiles():
     judged = judge("median_ttft<=1s")
     assert (judged.censored, judged.sent) == (1, 101)

@@ -1,7 +1,7 @@
 """Which rows of a file are still in, how many went out for which reason, and which fault is named.
 
 A file that is read in blocks has one `Ledger` for all of them: what stops the reading is said when the last block has
-been seen, so that the message names the same row and counts the same rows as if the file had been read whole.
+been seen, so that the message counts the rows of the whole file.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import numpy as np
 
 from llmsim.errors import TraceError
 from llmsim.traces.parsing import Fault, Mask
-from llmsim.traces.rawtable import RawTable
+from llmsim.traces.records import Cells, Records
 
 
 @dataclass(slots=True)
 class Tally:
-    """Rows of one fault: how many, whether they were left out, and the first of them (line of the file, cell)."""
+    """Rows of one fault: how many, whether they were left out, and the first of them (from 0) with its cell."""
 
     fault: Fault
-    line: int
-    value: object
+    row: int
+    value: str
     dropped: bool
     count: int = 0
 
@@ -30,7 +30,7 @@ class Tally:
 class Ledger:
     """Faults of a file by the step of checking that found them; an earlier step has the word before a later one."""
 
-    source: str
+    records: Records
     tallies: dict[tuple[int, int], Tally] = field(default_factory=dict)
 
     @property
@@ -43,14 +43,14 @@ class Ledger:
                 counts[tally.fault.reason] = counts.get(tally.fault.reason, 0) + tally.count
         return counts
 
-    def add(self, key: tuple[int, int], fault: Fault, hit: Mask, raw: RawTable, drop: bool) -> None:
+    def add(self, key: tuple[int, int], fault: Fault, hit: Mask, cells: Cells, drop: bool) -> None:
         """Count the rows `hit` (bool, shape (rows,)) of one block under the fault `key` = (step, fault of the step)."""
         count = int(hit.sum())
         if not count:
             return
         if key not in self.tallies:
             row = int(np.argmax(hit))
-            self.tallies[key] = Tally(fault, int(raw.line[row]), raw.cells[fault.column].iloc[row], drop)
+            self.tallies[key] = Tally(fault, cells.first + row, cells.columns[fault.column][row].as_py(), drop)
         self.tallies[key].count += count
 
     def raise_first(self) -> None:
@@ -59,60 +59,44 @@ class Ledger:
         if not faulty:
             return
         step = min(faulty)[0]
-        first = self.tallies[min((key for key in faulty if key[0] == step), key=lambda k: (self.tallies[k].line, k))]
+        first = self.tallies[min((key for key in faulty if key[0] == step), key=lambda k: (self.tallies[k].row, k))]
         fault = first.fault
         complaint = fault.complaint
-        if fault.reason == "missing_value" and str(first.value).strip():  # n/a, null, NaN
+        if fault.reason == "missing_value" and first.value.strip():  # n/a, null, NaN
             complaint = complaint.replace("is empty", "stands for a missing value", 1)
         more = f" ({first.count} such rows)" if first.count > 1 else ""
         option = "on_long='drop'" if fault.reason == "prompt_too_long" else "on_bad='drop'"
         flag = option.replace("_", "-").replace("='drop'", " drop")
         raise TraceError(
-            f"{self.source}: row {first.line}, column {fault.column!r}: {first.value!r} "
+            f"{self.records.source}: row {self.records.line(first.row)}, column {fault.column!r}: {first.value!r} "
             f"{complaint}{more}; {fault.remedy}, or leave such rows out with {option} (--{flag})"
         )
 
     def nothing_left(self) -> TraceError:
         """The error for a file of which no row is left."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items())
-        return TraceError(f"{self.source}: no usable rows are left ({reasons}); give another file or limit")
+        return TraceError(f"{self.records.source}: no usable rows are left ({reasons}); give another file or limit")
 
 
-@dataclass
 class Rows:
-    """The rows of a file, or of one block of it: those in `keep` are still in.
+    """The rows of one block of a file: those in `keep` (bool, shape (rows,)) are still in.
 
-    With a `ledger` this is a block, and errors wait for the ledger's file to end; without one they are raised at once.
+    Errors wait for the ledger's file to end. Blocks of one file must settle the same faults in the same order.
     """
 
-    raw: RawTable
-    drop: bool
-    ledger: Ledger | None = None
-    keep: Mask = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.keep = np.ones(len(self.raw.cells), dtype=np.bool_)
+    def __init__(self, cells: Cells, drop: bool, ledger: Ledger) -> None:
+        self.cells = cells
+        self.keep: Mask = np.ones(len(cells), dtype=np.bool_)
+        self._drop = drop
+        self._ledger = ledger
         self._step = 0
-        self._ledger = Ledger(self.raw.source) if self.ledger is None else self.ledger
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Rows left out per reason."""
-        return self._ledger.dropped
 
     def settle(self, faults: list[Fault], drop: bool | None = None) -> None:
-        """Leave out faulty rows if asked (each counted under its first fault), else raise for the first.
-
-        Blocks of one file must settle the same faults in the same order.
-        """
-        drop = self.drop if drop is None else drop
+        """Note faulty rows under their first fault, and leave them out if asked."""
+        drop = self._drop if drop is None else drop
         for number, fault in enumerate(faults):
             hit = fault.rows & self.keep
-            self._ledger.add((self._step, number), fault, hit, self.raw, drop)
+            self._ledger.add((self._step, number), fault, hit, self.cells, drop)
             if drop:
                 self.keep &= ~hit
         self._step += 1
-        if self.ledger is None:
-            self._ledger.raise_first()
-            if not self.keep.any():
-                raise self._ledger.nothing_left()
