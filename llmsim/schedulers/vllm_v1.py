@@ -65,9 +65,8 @@ class VllmV1(Scheduler):
         """
         if not self.enable_chunked_prefill and self.max_num_batched_tokens < max_model_len:
             raise ConfigError(
-                f"without enable_chunked_prefill max_num_batched_tokens must hold a whole sequence of "
-                f"max_model_len={max_model_len} tokens but is {self.max_num_batched_tokens}; raise it, or lower "
-                "engine.max_model_len"
+                f"without enable_chunked_prefill max_num_batched_tokens must hold a whole sequence of max_model_len="
+                f"{max_model_len} tokens but is {self.max_num_batched_tokens}; raise it, or lower engine.max_model_len"
             )
         super().bind(kv, max_model_len)
         if self._by_priority:

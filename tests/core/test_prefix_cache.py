@@ -12,6 +12,7 @@ from llmsim.core.content import Content
 from llmsim.core.decodes import DecodeSet
 from llmsim.core.prefix_cache import PrefixCache
 from llmsim.core.request import Request
+from tests.effort import examples
 
 BLOCK = 4
 
@@ -244,7 +245,7 @@ class World:
         self.formation()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.randoms(use_true_random=False), st.sampled_from([0, 1]))
 def test_every_block_is_where_vllm_has_it(random, in_flight):
     world = World(random, in_flight)
