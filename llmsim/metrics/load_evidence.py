@@ -36,7 +36,9 @@ def evidence_of(load: Load, window: Span, horizon_ns: int | None) -> Evidence:
         "latencies_in_window": window.length_ns / latency if latency else None,
         "late_window_s": late.length_ns / SECOND,
     }
-    evidence |= _growth(load.arrivals, load.completions, late) | _thirds(load.arrivals, load.completions, window)
+    evidence |= _growth(load.arrivals, load.completions, late, "completion_deficit", "deficit_error")
+    evidence |= _growth(load.arrivals, load.starts, late, "start_deficit", "start_deficit_error")
+    evidence |= _thirds(load.arrivals, load.completions, window)
     evidence |= {"work_spread": float(np.sqrt(_spread(load.arrivals, late) + WORK_SPREAD))}
     evidence |= _queueing(load.busy, late) | _drain_of_queue(load, window, late, horizon_ns)
     return evidence | _backlog(load.arrivals, load.completions, window, horizon_ns)
@@ -51,22 +53,22 @@ def _time_in_service(load: Load, at_least_ns: int) -> float:
     return (load.starts.inside_ns(low, high) - load.completions.inside_ns(low, high)) / load.starts.count
 
 
-def _growth(arrivals: Times, completions: Times, late: Span) -> Evidence:
-    """Requests that came in the late window and were not answered in it, as a share, with its standard error.
+def _growth(arrivals: Times, departures: Times, late: Span, name: str, error_name: str) -> Evidence:
+    """How many more requests came in the late window than departed in it (were answered, or left the queue for a first
+    batch), as a share of those that came, with its standard error.
 
-    The number outstanding is strongly autocorrelated near saturation, so that a slope fitted to it looks significant
+    The number that is there is strongly autocorrelated near saturation, so that a slope fitted to it looks significant
     when it is not. Its increments over bins are not; the error is from their spread.
     """
     edges = np.linspace(late.start_ns, late.end_ns, GROWTH_BINS + 1).astype(np.int64)
-    came, left = np.diff(arrivals.until(edges)), np.diff(completions.until(edges))
+    came, left = np.diff(arrivals.until(edges)), np.diff(departures.until(edges))
     steps, count = came - left, int(came.sum())
     # 0.25: a count rounded to a whole request is uncertain by half a one even if everything is regular.
     error = float(np.sqrt(max(float(steps.var(ddof=1)), 0.25) * GROWTH_BINS))
     return {
         "late_arrivals": count,
-        "late_departures": int(left.sum()),
-        "completion_deficit": int(steps.sum()) / count if count else None,
-        "deficit_error": error / count if count else None,
+        name: int(steps.sum()) / count if count else None,
+        error_name: error / count if count else None,
     }
 
 

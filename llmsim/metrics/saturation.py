@@ -130,6 +130,7 @@ class _Found:
         self.count = count
         self.late = max(int(of("late_arrivals")), 1)
         self.deficit, self.error = of("completion_deficit"), of("deficit_error")
+        self.start_deficit, self.start_error = of("start_deficit"), of("start_deficit_error")
         self.chance = of("work_spread") / math.sqrt(self.late)  # of the load itself, by chance arrivals and work
         self.of_replica = self.chance * math.sqrt(replicas)
         self.latencies, self.latency = of("latencies_in_window"), of("latency_s")
@@ -145,8 +146,12 @@ class _Found:
 
     @property
     def queue_piles_up(self) -> bool:
-        """The queue at the last arrival took longer to start than chance and a server's own batching explain."""
-        return self.drain_share >= Z_OVERLOAD * self.drain_error and self.drain >= self.latency
+        """The queue at the last arrival took longer to start than chance and a server's own batching explain.
+
+        A static batch keeps requests waiting for up to one time in service: so little tells only of a queue that grew.
+        """
+        grew = self.start_deficit >= max(LEAST_DEFICIT, T_NEAR * self.start_error)
+        return self.drain_share >= Z_OVERLOAD * self.drain_error and (grew or self.drain >= self.latency)
 
     @property
     def grows(self) -> bool:
