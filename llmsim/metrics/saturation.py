@@ -104,15 +104,17 @@ def unseen(closed_loop: bool) -> Verdict:
 def may_last(saturation: Mapping[str, Any]) -> bool:
     """Whether a load may be taken for one that the replicas can go on serving, by this part of a summary.
 
-    Not an overload; and where the run was too short to tell, its best estimates must be below a load of 1.1: that of
-    the queue, and of the requests left unanswered, unless they came in so few times in service that most had to be.
+    Not an overload; and where the run was too short to tell, it must not look like a load of 1.1 or more: neither by
+    the queue, nor by the requests left unanswered, at a level of 5 %, unless they came in so few times in service that
+    most had to be.
     """
     if saturation["verdict"] != UNDETERMINED:
         return bool(saturation["verdict"] != OVERLOADED)
     found = saturation.get("evidence", {})
     told = (found.get("latencies_in_window") or 0.0) >= LATENCIES
     deficit, drain = found.get("completion_deficit") or 0.0, found.get("queue_drain_share") or 0.0
-    return bool(drain < NEAR_LOAD - 1 and not (told and deficit >= deficit_of(NEAR_LOAD)))
+    least = max(deficit_of(NEAR_LOAD), T_NEAR * (found.get("deficit_error") or 0.0))
+    return bool(drain < NEAR_LOAD - 1 and not (told and deficit >= least))
 
 
 def deficit_of(load: float) -> float:

@@ -112,7 +112,7 @@ class VllmV1(Scheduler):
         tokens, growth = decodes.size, decodes.blocks_needed()
         blocks = growth
         for request in self.prefilling:
-            chunk = self._chunk(request)
+            chunk = self._chunk(request, request.computed)
             tokens += chunk
             blocks += max(0, kv.blocks_for(request.computed + chunk) - request.blocks)
         if tokens > self.max_num_batched_tokens and not self._threshold:
@@ -128,12 +128,12 @@ class VllmV1(Scheduler):
         if decodes.size:
             batch.add_decodes(decodes)
         for request in self.prefilling:
-            self._run_chunk(request, min(self._chunk(request), self._room(batch)), batch)
+            self._run_chunk(request, min(self._chunk(request, request.computed), self._room(batch)), batch)
 
     def _cut(self, excess: int) -> int:
         """Blocks (negative) that the one partial prompt saves if its chunk is `excess` tokens shorter."""
         request = self.prefilling[0]
-        chunk = self._chunk(request)
+        chunk = self._chunk(request, request.computed)
         before = max(0, self.kv.blocks_for(request.computed + chunk) - request.blocks)
         return max(0, self.kv.blocks_for(request.computed + chunk - excess) - request.blocks) - before
 
@@ -149,7 +149,7 @@ class VllmV1(Scheduler):
             if request.finish_ns != NEVER:  # its last token is in flight: it asks for nothing
                 at += 1
                 continue
-            chunk = 1 if self._decoding(request) else min(self._chunk(request), room)
+            chunk = 1 if self._decoding(request) else min(self._chunk(request, request.computed), room)
             victim = None
             while victim is not request and self._blocks_lacking(request, chunk) > kv.free_blocks:
                 place = self._victim(running)
@@ -223,9 +223,7 @@ class VllmV1(Scheduler):
                 return
             hit = kv.match(request)
             computed = hit.blocks * kv.block_size
-            chunk = tokens - computed
-            if self._threshold:
-                chunk = min(chunk, self._threshold)
+            chunk = self._chunk(request, computed)
             if chunk > room:
                 if not self.enable_chunked_prefill:
                     return
@@ -242,8 +240,8 @@ class VllmV1(Scheduler):
             room -= chunk
             places -= 1
 
-    def _chunk(self, request: Request) -> int:
-        remaining = request.prefill_tokens - request.computed
+    def _chunk(self, request: Request, computed: int) -> int:
+        remaining = request.prefill_tokens - computed
         limit = self._threshold
         return min(remaining, limit) if limit else remaining
 

@@ -314,8 +314,8 @@ class Bursts(VllmV1):
 
     long_prefill_token_threshold: int = 500
 
-    def _chunk(self, request):
-        return min(super()._chunk(request), 10 if request.computed < 40 else 10**9)
+    def _chunk(self, request, computed):
+        return min(super()._chunk(request, computed), 10 if computed < 40 else 10**9)
 
 
 def test_vllm_v1_holds_back_decodes_that_the_budget_does_not_reach_and_they_go_on_afterwards():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llmsim.runs.results import Result
 
 PROBABLY = "probably overloaded"
-"""A run too short for a verdict whose best estimate is an overload."""
+"""A run too short for a verdict that looks like an overload."""
 HAVE_NO_SAMPLE = ("tpot", "itl")
 """A finished request of one token has none of these: without a single sample a limit on them holds."""
 
@@ -100,7 +100,7 @@ class Criterion:
 
     An overloaded run's latencies grow with its length, so that a short one may keep any limit; a study that cuts
     its runs at a horizon and compares at that length (SLAI's) allows it. A run too short for a verdict passes only if
-    its best estimate of the load is below 1.1 (`may_last`), and a report says that it was.
+    it does not look like a load of 1.1 or more (`may_last`), and a report says that it was.
     """
 
     conditions: tuple[Condition, ...]
