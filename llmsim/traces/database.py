@@ -61,7 +61,7 @@ def second(connection: DuckDBPyConnection) -> DuckDBPyConnection:
 
 def _silent(connection: DuckDBPyConnection) -> DuckDBPyConnection:
     # A progress bar would stand among what a command prints. A notebook without ipywidgets has none to switch off.
-    (shown,) = connection.execute("SELECT current_setting('enable_progress_bar')").fetchone() or (False,)
+    ((shown,),) = connection.execute("SELECT current_setting('enable_progress_bar')").fetchall()
     if shown:
         connection.execute("SET enable_progress_bar = false")
     return connection
