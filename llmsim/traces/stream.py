@@ -78,7 +78,8 @@ def stream_workload(
         return _planned(Plan(spec, seed, max_model_len, block, twin=open_twin(spec, path)))
     trace = trace_file(spec, path, shared, block)
     if spec.lengths.kind in ("resampled", "empirical") or (spec.lengths.kind == "trace" and spec.shuffle):
-        return stream_of(workload_of(spec, seed, trace.whole(), max_model_len), block)
+        whole = trace.whole(spec.hash_block_size is not None)
+        return stream_of(workload_of(spec, seed, whole, max_model_len), block)
     return _planned(Plan(spec, seed, max_model_len, block, trace=trace))
 
 
@@ -110,6 +111,7 @@ def stream_of(workload: Workload, block: int = BLOCK) -> WorkloadStream:
                 slo_index=workload.slo_index[part],
                 slo_classes=workload.slo_classes,
                 max_concurrency=workload.max_concurrency,
+                contents=workload.contents and workload.contents[part],
             )
 
     return WorkloadStream(
