@@ -38,7 +38,7 @@ kernels() { # DEVICE MODEL TP OPTIONS...
 # 2,588 blocks: what the server of that profile printed.
 layers rtx-4090 llama-3.1-8b 1 RTX4090_Llama-3.1-8B_tp1 --num-blocks 2588
 REDUCE=(--all-reduce "$KERNELS/rtx_pro_6000_server_vllm0.19.0_custom_allreduce_perf.parquet")
-CHECKED="vLLM 0.19, 300 ShareGPT requests (experiments/08_vllm_real_run.py): means of TTFT, TPOT and E2E +0.8 %"
+CHECKED="vLLM 0.19, 300 ShareGPT requests (experiments/08_vllm_real_run.py): means of TTFT -0.3 %, TPOT +0.2 %, E2E +0.1 %"
 layers rtx-pro-6000 llama-3.1-8b 1 RTXPRO6000_Llama-3.1-8B_tp1 --checked "$CHECKED"
 layers rtx-pro-6000 llama-3.1-8b 2 RTXPRO6000_Llama-3.1-8B_tp2 "${REDUCE[@]}"
 for tp in 1 2; do

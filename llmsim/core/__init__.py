@@ -1,11 +1,10 @@
 """The nouns that everything else speaks of: requests, batches, the KV cache, the clock. Read these first.
 
-request (a prompt and its progress) · batch (what one iteration runs, and the sums that price it) · decodes (all running
-decodes as sums) · kvcache (block accounting) · clock (what is added to SimPy) · ramp (when the iterations of a run
-end) · progress (a replica in the middle of a run) · lifetimes (when replicas come and go)
-
-And what holds a user's own policy to the rules: policy (its class, before it is made), names (a hook misspelt), answers
-(what its hooks return), oracle (output lengths, which it may not know).
+request (a prompt and its progress) · content (what its tokens are, as far as others share them) · batch (what one
+iteration runs, and the sums that price it) · decodes (all running decodes as sums) · kvcache (block accounting) · clock
+(what is added to SimPy) · ramp (when the iterations of a run end) · progress (a replica in the middle of a run) ·
+lifetimes (when replicas come and go) · prefix/ (vLLM's prefix cache) · contract/ (what holds a user's own policy to the
+rules)
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from llmsim.errors import ConfigError, SchedulerError
 
 if TYPE_CHECKING:
     from llmsim.core.decodes import DecodeSet
-    from llmsim.core.prefix_tree import Extent
+    from llmsim.core.prefix.tree import Extent
     from llmsim.core.request import Request
 
 

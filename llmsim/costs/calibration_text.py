@@ -10,6 +10,7 @@ from llmsim.core.batch import Work
 from llmsim.costs.box import QUANTITIES
 from llmsim.costs.calibration_list import aligned
 from llmsim.costs.kernel_tables import TABLES
+from llmsim.costs.price_steps import JUMP, steps
 from llmsim.errors import CalibrationError
 from llmsim.units import GIB
 
@@ -44,6 +45,7 @@ def calibration_text(calibration: Calibration) -> str:
         _section("Source", _provenance(calibration)),
         _section(f"Batch time: {batch_time.form}{', ' if what else ''}{what}", _batch_time(batch_time)),
         _section("What batches cost, the host's time included", _prices(calibration)),
+        _section("One more of something", _steps(calibration)),
         _section("Host's time, an iteration", _host(calibration)),
         _section("KV cache and lengths", _memory(calibration)),
         _section("Measured between", _box(calibration)),
@@ -187,6 +189,17 @@ def _prices(calibration: Calibration) -> Iterator[str]:
     yield from aligned(rows, right=(1,))
     if any(row[-1] for row in rows):
         yield from _wrapped("outside: sums for which this batch leaves what was measured, so that it is extrapolated")
+
+
+def _steps(calibration: Calibration) -> Iterator[str]:
+    found = steps(calibration.cost_model(), calibration.box)
+    kernels = calibration.batch_time.kernels
+    for step in found:
+        kind = "a fall" if step.change < 0 else "a jump"
+        padded = " (to the next size of a CUDA graph)" if kernels is not None and step.size in kernels.padding else ""
+        yield f"{kind} of {abs(step.change):.2%}: one more {step.what}, from {step.size:,} on{padded}"
+    if not found:
+        yield f"never cheaper, and nowhere a jump above {JUMP:.0%}"
 
 
 def _host(calibration: Calibration) -> Iterator[str]:

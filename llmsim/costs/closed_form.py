@@ -57,7 +57,7 @@ def context_growth(self: HasContexts, work: Work) -> int:
 
 def to_femtoseconds(name: str, seconds: float, *, negative: bool = False) -> int:
     """Coefficient `name` in whole femtoseconds; finite, and not below zero unless `negative` allows it."""
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds * FS_PER_SECOND):
         raise CalibrationError(f"{name} must be a finite number of seconds but got {seconds!r}")
     if seconds < 0 and not negative:
         raise CalibrationError(f"{name} must be at least 0 seconds but got {seconds!r}")

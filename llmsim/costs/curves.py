@@ -88,6 +88,12 @@ class Surface:
         bounds, lines = known if known is not None else self._prepare(sequences)
         return lines[bisect_left(bounds, context)]
 
+    def steepest(self, sequences: int, context: int) -> int:
+        """The greatest slope from a sum of `context` tokens on, fs per token."""
+        known = self._lines.get(sequences)
+        bounds, lines = known if known is not None else self._prepare(sequences)
+        return max(slope for _, slope in lines[bisect_left(bounds, context) :])
+
     def room(self, sequences: int, context: int) -> int | None:
         """Tokens by which a sum of `context` may grow on its stretch; None on the last, which never ends."""
         known = self._lines.get(sequences)
@@ -96,14 +102,19 @@ class Surface:
         return bounds[at] - context if at < len(bounds) else None
 
     def _prepare(self, sequences: int) -> tuple[list[int], list[tuple[int, int]]]:
-        """Upper ends (sums of contexts) of all stretches but the last, and the line of each."""
+        """Upper ends (sums of contexts) of all stretches but the last, and the line of each; neighbours meet there."""
         row, columns = self._row(sequences), self._context
         bounds = [sequences * context for context in columns[1:-1]]
-        lines = []
+        lines: list[tuple[int, int]] = []
         for left in range(len(columns) - 1):
             slope = max(0.0, (row[left + 1] - row[left]) / (columns[left + 1] - columns[left])) / sequences
-            intercept = row[left + 1] - slope * sequences * columns[left + 1]
-            lines.append((round(intercept * FS_PER_SECOND), round(slope * FS_PER_SECOND)))
+            rate = round(slope * FS_PER_SECOND)
+            if lines:
+                start, before = lines[-1]
+                lines.append((start + (before - rate) * bounds[left - 1], rate))
+            else:
+                intercept = row[left + 1] - slope * sequences * columns[left + 1]
+                lines.append((round(intercept * FS_PER_SECOND), rate))
         if not bounds:
             bounds, lines = [0], [lines[0], lines[0]]
         self._lines[sequences] = bounds, lines
@@ -130,6 +141,6 @@ def check_points(name: str, points: Sequence[int]) -> None:
 
 def check_seconds(seconds: Sequence[float]) -> None:
     """Raise CalibrationError unless all are finite and at least 0."""
-    wrong = [value for value in seconds if not 0 <= value < float("inf")]
+    wrong = [value for value in seconds if not 0 <= value * FS_PER_SECOND < float("inf")]
     if wrong:
         raise CalibrationError(f"values of a table are seconds of at least 0 but hold {wrong[0]!r}")

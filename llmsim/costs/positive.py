@@ -1,7 +1,8 @@
-"""Whether a model with a negative coefficient still prices every batch of its box above zero.
+"""Whether a model prices every batch of its box above zero, with a finite number.
 
-Within a stratum the price is linear in prompt tokens and decodes, and contexts only add to it. So its least
-value over the box is at a corner: where two of the bounds on prompt tokens, decodes and total tokens meet.
+Without a negative coefficient the smallest and the largest batches say it. With one, the price within a stratum is
+linear in prompt tokens and decodes, and contexts only add to it. So its least value over the box is at a corner: where
+two of the bounds on prompt tokens, decodes and total tokens meet.
 """
 
 from __future__ import annotations
@@ -19,15 +20,24 @@ if TYPE_CHECKING:
 
 
 def check_positive(batch_time: BatchTime, box: Box, host_overhead_s: float = 0.0) -> None:
-    """Raise CalibrationError where a batch of the box costs nothing; free if no coefficient is negative."""
-    if not batch_time.can_fall():
-        return
+    """Raise CalibrationError where a batch of the box costs nothing, or more than can be counted."""
     model = batch_time.cost_model(host_overhead_s)
-    for work in _corners(batch_time, box):
+    for work in _corners(batch_time, box) if batch_time.can_fall() else _extremes(box):
         try:
             model.femtoseconds(work)
         except CalibrationError as error:
             raise CalibrationError(f"batch_time is not positive over the box: {error}") from error
+        except OverflowError as error:
+            raise CalibrationError(f"batch_time is not finite over the box, at {work!r}; check its values") from error
+
+
+def _extremes(box: Box) -> Iterator[Work]:
+    """One prompt and one batch of decodes, as small and as large as the box says; of one token where it is silent."""
+    held = {item.quantity: item for item in box.ranges}
+    for tokens in sorted({1, *((held["prefill_tokens"].high,) if "prefill_tokens" in held else ())} - {0}):
+        yield Work(tokens, 1, 0, tokens * (tokens + 1) // 2)
+    for decodes in sorted({1, *((held["decode_tokens"].high,) if "decode_tokens" in held else ())} - {0}):
+        yield Work(decode_tokens=decodes, decode_context=decodes)
 
 
 def _corners(batch_time: BatchTime, box: Box) -> Iterator[Work]:

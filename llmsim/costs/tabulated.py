@@ -2,12 +2,14 @@
 
     tokens(n, padded)  +  sequences(s)  +  prefill  +  decodes  +  mixed_pair * c * s
     prefill = prefill_base(p) + prefill_per_key(p) * keys            keys = prefill_attention / p
+              at least decode(q, keys held), decode_mixed(q, keys held) where there is a past: prefill_context > 0
     decodes = decode[_mixed](d, mean context) + spread
     spread  = decode[_mixed]_tail(d) * what the longest context is above the mean, see `Tail`
 
-with n tokens, p of them prompt tokens in q chunks (c = p / q), d decodes, s = q + d sequences. Between the points of a
-table values are interpolated linearly, beyond the last ones they go on as between the last two. `mixed` tables hold
-where prompt chunks run in the same batch: FlashAttention 2 then treats each decode as a prompt tile.
+with n tokens, p of them prompt tokens in q chunks (c = p / q), d decodes, s = q + d sequences. A chunk reads all keys
+that its sequence holds (prefill_context + p), as a decode of that context does, so it costs no less. Between the
+points of a table values are interpolated linearly, beyond the last ones they go on as between the last two. `mixed`
+tables hold where prompt chunks run in the same batch: FlashAttention 2 then treats each decode as a prompt tile.
 
 Batches of up to the largest of `padding` tokens run at the next of these sizes (CUDA graphs) and pay `graph_gaps`;
 larger ones pay `launch_gaps`: seconds between kernels, of the whole iteration.
@@ -59,6 +61,68 @@ class Tail:
         return round(rate * mean * above)
 
 
+class Prompts:
+    """Attention of a batch's prompt chunks: its query-key pairs, and no less than reading the keys of a past.
+
+    `readings` are what decodes cost alone and beside prompts: a chunk reads the keys that its sequence holds at least
+    once, as a decode of that context does. Whole prompts were measured as they are, so nothing bounds them.
+    """
+
+    __slots__ = ("_base", "_known", "_per_key", "_readings")
+
+    def __init__(self, base: Curve, per_key: Curve, readings: Sequence[Surface]) -> None:
+        self._base = base
+        self._per_key = per_key
+        self._readings = list(dict.fromkeys(readings))
+        self._known: dict[int, tuple[int, int, bool]] = {}
+
+    def femtoseconds(self, work: Work) -> int:
+        """What the chunks of `work` cost."""
+        tokens, past = work.prefill_tokens, work.prefill_context
+        base, pair, above = self._known.get(tokens) or self._prepare(tokens)
+        price = base + pair * work.prefill_attention
+        if past and not (above and work.prefill_seqs == 1):
+            for surface in self._readings:
+                intercept, slope = surface.line(work.prefill_seqs, past + tokens)
+                price = max(price, intercept + slope * (past + tokens))
+        return price
+
+    def _prepare(self, tokens: int) -> tuple[int, int, bool]:
+        """(floor, fs a pair, whether the pairs of one chunk of so many tokens are above its reading on any past)."""
+        # Whole femtoseconds a pair: a prompt's chunks of one size are then exactly a line.
+        base, pair = self._base.femtoseconds(tokens), round(self._per_key.femtoseconds(tokens) / tokens)
+        whole = base + pair * (tokens * (tokens + 1) // 2)
+        above = True
+        for surface in self._readings:
+            intercept, slope = surface.line(1, tokens)
+            above &= whole >= intercept + slope * tokens and pair * tokens >= surface.steepest(1, tokens)
+        known = self._known[tokens] = base, pair, above
+        return known
+
+    def linear_iterations(self, work: Work) -> int:
+        """Repetitions of the one chunk of `work`, itself included, for which the same line is the greatest.
+
+        Each line is (price now, growth with each chunk); a line of the readings ends with its stretch.
+        """
+        tokens, keys = work.prefill_tokens, work.prefill_context + work.prefill_tokens
+        base, pair, above = self._known.get(tokens) or self._prepare(tokens)
+        count = FOR_EVER
+        if above:
+            return count
+        lines = [(base + pair * work.prefill_attention, pair * tokens * tokens)]
+        for surface in self._readings:
+            intercept, slope = surface.line(work.prefill_seqs, keys)
+            lines.append((intercept + slope * keys, slope * tokens))
+            room = surface.room(work.prefill_seqs, keys)
+            if room is not None:
+                count = min(count, room // tokens + 1)
+        price, growth = max(lines)
+        if not work.prefill_context and price > lines[0][0]:
+            return 1  # this one has no past yet, the next has
+        overtaking = [(price - other) // (rise - growth) for other, rise in lines if rise > growth]
+        return min([count, *(times + 1 for times in overtaking)])
+
+
 class Tabulated(WholeFemtoseconds):
     """Prices a batch from the tables above; `tables` by name, in seconds, `coefficients` in seconds too.
 
@@ -66,8 +130,8 @@ class Tabulated(WholeFemtoseconds):
     tables that do not rise in their arguments, and for batches that would cost nothing.
     """
 
-    __slots__ = ("_constant", "_decode", "_gaps", "_mixed", "_mixed_pair", "_padding", "_per_key", "_prefill",
-                 "_sequences", "_tail", "_tail_mixed", "_tokens")  # fmt: skip
+    __slots__ = ("_constant", "_decode", "_gaps", "_mixed", "_mixed_pair", "_padding", "_prompts", "_sequences",
+                 "_tail", "_tail_mixed", "_tokens")  # fmt: skip
 
     def __init__(
         self,
@@ -85,10 +149,10 @@ class Tabulated(WholeFemtoseconds):
         nothing = Curve.zero()
         self._tokens = curves["tokens"]
         self._sequences = curves.get("sequences", nothing)
-        self._prefill = curves.get("prefill_base", nothing)
-        self._per_key = curves.get("prefill_per_key", nothing)
         self._decode = surfaces.get("decode", Surface.zero())
         self._mixed = surfaces.get("decode_mixed", self._decode)
+        base, per_key = curves.get("prefill_base", nothing), curves.get("prefill_per_key", nothing)
+        self._prompts = Prompts(base, per_key, (self._decode, self._mixed))
         self._tail = Tail(curves.get("decode_tail", nothing), waves[0])
         self._tail_mixed = Tail(curves.get("decode_mixed_tail", nothing), waves[1])
         self._padding = list(padding)
@@ -101,9 +165,7 @@ class Tabulated(WholeFemtoseconds):
         prefill, decodes = work.prefill_tokens, work.decode_tokens
         price = self._linear_layers(prefill + decodes) + self._sequences.femtoseconds(work.prefill_seqs + decodes)
         if prefill:
-            price += self._prefill.femtoseconds(prefill)
-            # Whole femtoseconds a pair: a prompt's chunks of one size are then exactly a line.
-            price += round(self._per_key.femtoseconds(prefill) / prefill) * work.prefill_attention
+            price += self._prompts.femtoseconds(work)
         if decodes:
             surface, tail = (self._mixed, self._tail_mixed) if prefill else (self._decode, self._tail)
             intercept, slope = surface.line(decodes, work.decode_context)
@@ -130,13 +192,14 @@ class Tabulated(WholeFemtoseconds):
         return None if tail.rate(decodes) else surface.line(decodes, context)[1]
 
     def linear_iterations(self, work: Work) -> int:
-        """Repetitions until the sum of contexts leaves its stretch of the table."""
+        """Repetitions until the sum of contexts leaves its stretch of the table, or the chunk's price its line."""
         decodes = work.decode_tokens
+        count = self._prompts.linear_iterations(work) if work.prefill_tokens else FOR_EVER
         if not decodes:
-            return FOR_EVER
+            return count
         surface = self._mixed if work.prefill_tokens else self._decode
         room = surface.room(decodes, work.decode_context)
-        return FOR_EVER if room is None else room // decodes + 1
+        return count if room is None else min(count, room // decodes + 1)
 
     def __repr__(self) -> str:
         """The tables' names and sizes."""

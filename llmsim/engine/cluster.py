@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy.events import NORMAL, Event
 
-from llmsim.core.answers import users_classes
 from llmsim.core.clock import Clock, Tick
-from llmsim.core.oracle import GuardedRequest
+from llmsim.core.contract.answers import users_classes
+from llmsim.core.contract.oracle import GuardedRequest
 from llmsim.core.request import Request
 from llmsim.engine.async_replica import AsyncReplica
 from llmsim.engine.feasibility import LateArrivals, limits, refuse_infeasible

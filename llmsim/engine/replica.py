@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from simpy.events import Event
 
-from llmsim.core.answers import alarm_of, batch_of, repetitions_of
 from llmsim.core.batch import Batch
 from llmsim.core.clock import Clock, Tick
+from llmsim.core.contract.answers import alarm_of, batch_of, repetitions_of
 from llmsim.engine.length_limit import LengthLimit
 from llmsim.errors import StalledError
 from llmsim.schedulers.base import Scheduler

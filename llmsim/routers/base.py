@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsim.core.policy import Policy
+from llmsim.core.contract.policy import Policy
 
 if TYPE_CHECKING:
     from llmsim.core.request import Request

@@ -12,7 +12,7 @@ import numpy as np
 
 from llmsim.core.kvcache import KVCache
 from llmsim.core.lifetimes import Lifetime, lifetimes_of
-from llmsim.core.prefix_cache import PrefixCache
+from llmsim.core.prefix.cache import PrefixCache
 from llmsim.core.request import NEVER
 from llmsim.costs.calibration import load_calibration
 from llmsim.engine.pools import Pool, Pools

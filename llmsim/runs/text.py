@@ -159,7 +159,9 @@ def served_rate(summary: dict[str, Any]) -> float | None:
 def _verdict_words(names: Sequence[str], results: Sequence[Headline], groups: Sequence[int]) -> list[str]:
     summaries = [result.summary for result in results]
     lines = list(contest_lines(names, results, groups))
-    if len(set(groups)) > 1:
+    if len(set(groups)) == len(groups) > 1:
+        lines.append("No two of these runs serve the same requests, so none of them is called best.")
+    elif len(set(groups)) > 1:
         lines.append("Stars and winners are among runs with the same requests only.")
     for judged, means in (
         ("overloaded", "latencies grow with the length of the run, so compare at a lower rate"),

@@ -13,8 +13,8 @@ from collections import deque
 from math import inf, isfinite
 from typing import TYPE_CHECKING
 
+from llmsim.core.contract.policy import Policy
 from llmsim.core.decodes import DecodeSet
-from llmsim.core.policy import Policy
 from llmsim.core.request import NEVER, Request
 from llmsim.errors import ConfigError
 

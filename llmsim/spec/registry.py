@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from llmsim.core.policy import no_dataclass
+from llmsim.core.contract.policy import no_dataclass
 from llmsim.errors import ConfigError, did_you_mean, nearest, place
 from llmsim.spec.strict import WORDS
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from llmsim.core.content import Content, Segment
 from llmsim.core.kvcache import KVCache
-from llmsim.core.prefix_cache import PrefixCache
+from llmsim.core.prefix.cache import PrefixCache
 from llmsim.core.request import Request
 from llmsim.costs.linear import Linear
 from llmsim.engine.cluster import Cluster

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from llmsim.core.clock import Clock
 from llmsim.core.content import Content
 from llmsim.core.kvcache import KVCache
-from llmsim.core.prefix_cache import PrefixCache
+from llmsim.core.prefix.cache import PrefixCache
 from llmsim.core.request import NEVER, Request, SloClass
 from llmsim.engine.recorder import Recorder
 from llmsim.errors import ConfigError, LlmsimError

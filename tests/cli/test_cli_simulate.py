@@ -78,7 +78,8 @@ def test_options_given_several_times_are_compared_and_each_run_says_what_it_is()
     assert alone == {key: value for key, value in found[2].items() if key != "run"}
     text = CliRunner().invoke(app, several, catch_exceptions=False).stdout
     assert text.startswith("sarathi; llama-3.1-8b on h100; 2 replicas, round_robin; 30 requests with prompts of 500 ±")
-    assert "Stars and winners are among runs with the same requests only." in text
+    assert "No two of these runs serve the same requests, so none of them is called best." in text
+    assert "*" not in text
 
 
 def test_a_horizon_counts_what_it_cut_off():

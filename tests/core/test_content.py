@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmsim.core.content import Content, from_hash_ids
-from llmsim.core.prefix_cache import PrefixCache
+from llmsim.core.prefix.cache import PrefixCache
 from llmsim.core.request import Request
 from llmsim.errors import ConfigError
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llmsim.core.content import Content
 from llmsim.core.decodes import DecodeSet
-from llmsim.core.prefix_cache import PrefixCache
+from llmsim.core.prefix.cache import PrefixCache
 from llmsim.core.request import Request
 from tests.effort import examples
 

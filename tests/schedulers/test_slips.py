@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from llmsim import ContinuousBatching, Router
-from llmsim.core.names import looks_like
+from llmsim.core.contract.names import looks_like
 from llmsim.engine.recorder import Observer
 from llmsim.errors import ConfigError, SchedulerError
 from llmsim.routers.least_tokens import LeastTokens

@@ -108,6 +108,7 @@ def _box(times: KernelTimes, fitted: BatchTime) -> Box:
         "tokens": times.tokens.index,
         "sequences": times.sequences.index,
         "prefill_tokens": prompts["prefill_tokens"],
+        "prefill_context": prompts["prefill_context"],
         "prefill_attention": prompts["prefill_attention"],
         "decode_tokens": decodes["decode_tokens"],
         "decode_context": decodes["decode_context"],

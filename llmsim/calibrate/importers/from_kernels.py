@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from llmsim.calibrate.importers import small_operations
 from llmsim.calibrate.importers.all_reduce import all_reduce_seconds, all_reduce_source, needs_table
-from llmsim.calibrate.importers.attention import fit_attention
+from llmsim.calibrate.importers.attention import above_floor, fit_attention
+from llmsim.calibrate.importers.chunks import chunk_walk
 from llmsim.calibrate.importers.decode_faults import drop_outliers, mend_cached
 from llmsim.calibrate.importers.engines import Engine
 from llmsim.calibrate.importers.from_layers import tails_of
@@ -22,6 +24,7 @@ from llmsim.calibrate.importers.gpus import Gpu, decodes_per_wave, unsplit_from
 from llmsim.calibrate.importers.kernel_files import Gemm, find_table, read_table
 from llmsim.calibrate.importers.kernels import KernelTimes
 from llmsim.calibrate.importers.layer_profile import read_layer_profile
+from llmsim.calibrate.importers.rising import never_dearer
 from llmsim.costs.models import ModelConfig
 from llmsim.errors import CalibrationError
 
@@ -37,6 +40,9 @@ SLOW_GEMM = (
 )
 RATIO_CONTEXT = 1024
 """Context at which the times of decodes beside prompts and alone are put in relation."""
+EDGE, SPREAD = 128, 15
+"""From EDGE rows on tables hold products on both sides of a tile's edge (1,024 and 1,025 rows); the step up between
+them is spread over a tensor core's 16 rows, as in layer profiles, which are measured every 16 tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +79,10 @@ def kernel_times(
         sizes = tokens.index.to_numpy(dtype=float) * model.hidden * 2
         tokens = tokens + 2 * model.layers * all_reduce_seconds(table, gpu, tensor_parallel, sizes)
         linear += f", two all-reduces a layer ({all_reduce_source(table, gpu, tensor_parallel)})"
+    tokens = _mended(tokens)
     attention, notes = _attention(files, model, gpu, tensor_parallel)
+    prompts = read_table(files["context_attention"], "context_attention")
+    walk, said = chunk_walk(prompts, gpu, model.heads // tensor_parallel, model.layers)
     borrowed = None
     if like is not None and gpu.attention == "fa2":
         borrowed = _borrowed(like, unsplit_from(gpu, model.kv_heads // tensor_parallel))
@@ -97,10 +106,11 @@ def kernel_times(
         },
         mixed_ratio=borrowed.ratio if borrowed else None,
         mixed_pair=borrowed.pair if borrowed else 0.0,
+        walk=walk,
     )
     if gemm.outliers:
         notes.append(f"{files['gemm'].name}: {gemm.outliers} outliers replaced by the mean of their neighbours")
-    notes += [SLOW_GEMM, _mixed_note(gpu, like)]
+    notes += [said, SLOW_GEMM, _mixed_note(gpu, like)]
     return Imported(times=times, files=tuple(files.values()), notes=tuple(notes))
 
 
@@ -115,9 +125,20 @@ def _linear(gemm: Gemm, model: ModelConfig, gpu: Gpu, tensor_parallel: int) -> t
     at = layer.index.to_numpy(dtype=float)
     small = small_operations.layer_seconds(model, gpu, at, tensor_parallel)
     tokens = (layer + small) * model.layers + small_operations.once_seconds(model, gpu, at)
+    tokens.index = [m + SPREAD if m > EDGE and m - 1 in layer.index else m for m in layer.index]
     head = gemm.curve(model.vocabulary // tensor_parallel, model.hidden)
     head = head[head.index <= MOST_SEQUENCES]
     return tokens, head + small_operations.sampler_seconds(head.index.to_numpy(dtype=float))
+
+
+def _mended(tokens: pd.Series) -> pd.Series:
+    """Seconds that rise, and where tiles are full cost no more than their halves; those after an edge lie between."""
+    at = tokens.index.to_numpy(dtype=float)
+    full = np.array([m <= EDGE or m - SPREAD - 1 not in tokens.index for m in tokens.index])
+    kept = never_dearer(at[full], tokens.to_numpy(dtype=float)[full])
+    right = np.minimum(np.searchsorted(at[full], at), len(kept) - 1)
+    least = kept[np.maximum(right - 1, 0)]
+    return pd.Series(np.where(full, kept[right], np.clip(tokens, least, np.maximum(least, kept[right]))), tokens.index)
 
 
 def _attention(
@@ -130,6 +151,7 @@ def _attention(
         {
             "prefill_tokens": batch * chunk,
             "prefill_seqs": batch,
+            "prefill_context": batch * past,
             "prefill_attention": batch * (chunk * past + chunk * (chunk + 1) // 2),
             "decode_tokens": 0,
             "decode_context": 0,
@@ -150,6 +172,7 @@ def _attention(
         {
             "prefill_tokens": 0,
             "prefill_seqs": 0,
+            "prefill_context": 0,
             "prefill_attention": 0,
             "decode_tokens": decodes["decodes"],
             "decode_context": decodes["decodes"] * decodes["context"],
@@ -185,7 +208,7 @@ def _borrowed(prefix: str | Path, unsplit: int) -> _Borrowed:
     tables = fit_attention(profile.attention)
     if tables.decode_mixed is None or profile.unequal.empty:
         raise CalibrationError(f"{prefix}: holds no batches of decodes beside prompts, or none of unequal lengths")
-    ratio = tables.decode_mixed[RATIO_CONTEXT] / tables.decode[RATIO_CONTEXT]
+    ratio = tables.decode_mixed[RATIO_CONTEXT] / above_floor(tables.decode)[RATIO_CONTEXT]
     return _Borrowed(
         ratio=ratio.dropna(),
         pair=tables.mixed_pair,

@@ -3,7 +3,7 @@
     gemm                  m, n, k
     context_attention     batch_size, isl, num_heads, num_key_value_heads, step (tokens before the chunk)
     generation_attention  batch_size, step (context - 1), num_heads, num_key_value_heads
-    custom_allreduce      num_gpus, message_size (bytes), backend (CUDA graph or eager)
+    custom_allreduce      num_gpus, message_size (bf16 elements), backend (CUDA graph or eager)
 
 Only bf16 and a head size of 128 are read.
 """

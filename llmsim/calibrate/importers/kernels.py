@@ -10,14 +10,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from llmsim.calibrate.importers.attention import AttentionTables, fit_attention
+from llmsim.calibrate.importers.attention import COLUMNS, AttentionTables, above_floor, fit_attention, rising_table
+from llmsim.calibrate.importers.chunks import Walk
 from llmsim.calibrate.importers.engines import Engine
+from llmsim.calibrate.importers.rising import rising
 from llmsim.core.batch import Work
 from llmsim.costs.forms import BatchTime, Coefficient
 from llmsim.costs.kernel_tables import KernelTables, Table
 from llmsim.costs.records import ErrorFigures
 
 FOLDS = 5
+FAR = 1 << 20
+"""Tokens of mean context: the last column of the decode tables, beyond all that was measured."""
 DIGITS = 5
 """Significant digits of table values: measured times are not better than that."""
 
@@ -41,14 +45,16 @@ class KernelTimes:
     engine: Engine
     sources: dict[str, str]
     mixed_ratio: pd.Series | None = None
-    """Where no batch of decodes beside prompts was measured: their time over that of decodes alone, by decodes."""
+    """Where no batch of decodes beside prompts was measured: their time over that of decodes alone above the floor."""
     mixed_pair: float = 0.0
     """With `mixed_ratio`: as in AttentionTables."""
+    walk: Walk | None = None
+    """Where prompts were measured without a past only: what one costs (`chunks`)."""
 
 
 def batch_time(times: KernelTimes, tables: AttentionTables | None = None) -> BatchTime:
     """The tabulated batch time of the whole model."""
-    layer = tables or fit_attention(times.attention)
+    layer = tables or fit_attention(times.attention, times.walk)
     said = times.sources["attention"]
     parts = [
         _curve("tokens", _extended(times.tokens), times.sources["tokens"]),
@@ -60,7 +66,8 @@ def batch_time(times: KernelTimes, tables: AttentionTables | None = None) -> Bat
     mixed = layer.decode_mixed
     if mixed is None and times.mixed_ratio is not None:
         ratio = np.interp(layer.decode.index, times.mixed_ratio.index, times.mixed_ratio)
-        mixed = layer.decode.mul(ratio, axis=0)
+        least = layer.decode - min(layer.prefill_base.values())  # with the prompt's floor no less than alone
+        mixed = rising_table(above_floor(layer.decode).mul(ratio, axis=0).clip(lower=least))
         said += ". " + times.sources["mixed_ratio"]
     if mixed is not None:
         parts.append(_surface("decode_mixed", mixed * times.layers, said))
@@ -103,12 +110,8 @@ def errors(times: KernelTimes, seed: int = 0) -> tuple[ErrorFigures, ErrorFigure
 
 
 def _works(rows: pd.DataFrame) -> list[Work]:
-    names = ("prefill_tokens", "prefill_seqs", "prefill_attention", "decode_tokens", "decode_context")
-    columns = [rows[name].astype(int).tolist() for name in names]
-    return [
-        Work(prefill_tokens=p, prefill_seqs=q, prefill_attention=a, decode_tokens=d, decode_context=c)
-        for p, q, a, d, c in zip(*columns, strict=True)
-    ]
+    columns = [rows[name].astype(int).tolist() for name in COLUMNS[:-1]]
+    return [Work(*sums) for sums in zip(*columns, strict=True)]
 
 
 def _predicted(times: KernelTimes, rows: pd.DataFrame) -> np.ndarray:
@@ -139,20 +142,26 @@ def _figures(predicted: np.ndarray, measured: np.ndarray) -> ErrorFigures:
 
 def _extended(curve: pd.Series) -> pd.Series:
     """The curve with a point at twice its last argument, on the line through its upper half: the last two points alone
-    would make extrapolation a matter of noise."""
+    would make extrapolation a matter of noise. Twice as much costs no more than twice."""
     last = int(curve.index[-1])
     upper = curve[curve.index >= last / 2]
     slope = max(0.0, float(np.polyfit(upper.index, upper, 1)[0])) if len(upper) > 1 else 0.0
+    slope = min(slope, float(curve.iloc[-1]) / last)
     beyond: pd.Series = pd.concat([curve, pd.Series({2 * last: float(curve.iloc[-1]) + slope * last})])
     return beyond
 
 
 def _curve(name: str, curve: pd.Series, source: str) -> Table:
-    values = tuple(_rounded(value) for value in curve)
+    values = tuple(_rounded(value) for value in rising(curve.to_numpy()))
     return Table(name=name, at=tuple(int(at) for at in curve.index), values=values, source=source)
 
 
 def _surface(name: str, table: pd.DataFrame, source: str) -> Table:
+    last = int(table.columns[-1])
+    if last < FAR:  # each row goes on as it does between its last columns, but rising with the rows
+        slope = (table.iloc[:, -1] - table.iloc[:, -2]) / (last - int(table.columns[-2]))
+        far = pd.Series(rising((table.iloc[:, -1] + slope * (FAR - last)).to_numpy()), table.index, name=FAR)
+        table = pd.concat([table, far], axis=1)
     values = tuple(tuple(_rounded(value) for value in row) for row in table.to_numpy())
     at, context = (tuple(int(point) for point in points) for points in (table.index, table.columns))
     return Table(name=name, at=at, values=values, source=source, context=context)

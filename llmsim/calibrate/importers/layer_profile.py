@@ -121,6 +121,7 @@ def _attention(rows: pd.DataFrame) -> pd.DataFrame:
         {
             "prefill_tokens": chunk,
             "prefill_seqs": (chunk > 0).astype(int),
+            "prefill_context": past,
             "prefill_attention": chunk * past + chunk * (chunk + 1) // 2,
             "decode_tokens": rows["n_decode"],
             "decode_context": rows["n_decode"] * rows["kv_decode"],

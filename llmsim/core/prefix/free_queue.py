@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmsim.core.prefix_tree import Extent
+from llmsim.core.prefix.tree import Extent
 
 
 class FreeQueue:

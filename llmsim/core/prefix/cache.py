@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llmsim.core.free_queue import FreeQueue
-from llmsim.core.holding import ENDLESS, Holding, segments
 from llmsim.core.kvcache import NO_HIT, Hit, KVCache
-from llmsim.core.prefix_tree import Branch
+from llmsim.core.prefix.free_queue import FreeQueue
+from llmsim.core.prefix.holding import ENDLESS, Holding, segments
+from llmsim.core.prefix.tree import Branch
 from llmsim.core.request import NEVER
 
 if TYPE_CHECKING:

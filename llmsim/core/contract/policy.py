@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from types import CodeType, FunctionType, MemberDescriptorType
 from typing import Any, ClassVar, Self
 
-from llmsim.core.answers import checked, users_classes
-from llmsim.core.names import looks_like
+from llmsim.core.contract.answers import checked, users_classes
+from llmsim.core.contract.names import looks_like
 from llmsim.errors import ConfigError, place
 
 Hooks = Mapping[str, Any]

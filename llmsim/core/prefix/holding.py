@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from llmsim.core.prefix_tree import Branch, Extent
+from llmsim.core.prefix.tree import Branch, Extent
 
 if TYPE_CHECKING:
     from llmsim.core.content import Stream
