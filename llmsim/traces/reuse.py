@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from llmsim.core.infinite_cache import InfiniteCache
+from llmsim.core.prefix.infinite import InfiniteCache
 from llmsim.errors import ConfigError
 from llmsim.traces.contents import RowContents
 from llmsim.traces.formats import named
