@@ -41,6 +41,7 @@ class WorkloadStream:
     max_concurrency: int | None
     dropped: dict[str, int]
     description: dict[str, Any]
+    tells_content: bool
     _open: Callable[[], Iterator[Workload]] = field(repr=False)
 
     def __len__(self) -> int:
@@ -94,6 +95,7 @@ def _planned(plan: Plan) -> WorkloadStream:
         max_concurrency=plan.spec.arrivals.max_concurrency,
         dropped=total.dropped,
         description=plan.describe(total),
+        tells_content=plan.spec.hash_block_size is not None,
         _open=plan.blocks,
     )
 
@@ -122,5 +124,6 @@ def stream_of(workload: Workload, block: int = BLOCK) -> WorkloadStream:
         max_concurrency=workload.max_concurrency,
         dropped=workload.dropped,
         description=workload.description,
+        tells_content=workload.tells_content,
         _open=slices,
     )

@@ -86,6 +86,11 @@ class Workload:
     def __len__(self) -> int:
         return len(self.arrival_ns)
 
+    @property
+    def tells_content(self) -> bool:
+        """Whether anything is known of what requests share."""
+        return self.contents is not None
+
     def requests(self, first_id: int = 0) -> list[Request]:
         """Fresh requests with ids `first_id`, `first_id` + 1, ... in order of arrival."""
         classes = self.slo_classes
