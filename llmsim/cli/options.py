@@ -66,6 +66,11 @@ Sort = Annotated[
     typer.Option("--sort", help="Put the rows in order of arrival, and say how many moved."),
     Sets("workload.sort", lambda asked: asked or None),
 ]
+HashBlockSize = Annotated[
+    int | None,
+    typer.Option(help="The trace's hash_ids stand for blocks of so many tokens (Mooncake: 512)."),
+    Sets("workload.hash_block_size"),
+]
 Memory = Annotated[
     str | None,
     typer.Option(help="What the reader may hold of the file before it works on disk: 512MiB (default 1GiB)."),
@@ -111,6 +116,7 @@ class RunOptions:
         Sets("workload.on_long"),
     ] = None
     time_unit: TimeUnit = None
+    hash_block_size: HashBlockSize = None
     sort: Sort = False
     memory: Memory = None
     rate: Annotated[

@@ -16,6 +16,7 @@ from llmsim.cli.console import warn
 from llmsim.cli.groups import expand_groups
 from llmsim.cli.options import (
     Format,
+    HashBlockSize,
     Json,
     Map,
     Memory,
@@ -100,12 +101,16 @@ def fetch(
 def stats(
     trace: Source,
     read: ReadOptions,
+    hash_block_size: HashBlockSize = None,
     as_json: Json = False,
 ) -> None:
-    """Show rows, rate, quantiles, burstiness and correlation; of a twin, those of a sample."""
+    """Show rows, rate, quantiles, burstiness, correlation and shared prefixes; of a twin, those of a sample."""
+    from llmsim.traces.reuse import with_bad_answers
     from llmsim.traces.stats import format_stats, trace_stats
 
-    facts = trace_stats(_load(read.workload(trace)))
+    spec = read.workload(trace)
+    loaded = _load(spec, hash_ids=True)
+    facts = trace_stats(loaded, hash_block_size, with_bad_answers(spec, loaded))
     typer.echo(json.dumps(facts, indent=2) if as_json else format_stats(facts))
 
 

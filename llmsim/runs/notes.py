@@ -83,6 +83,14 @@ def over_the_limit(replicas: Sequence[Replica]) -> list[str]:
     return lines
 
 
+def nothing_shared() -> list[str]:
+    """A line for prefix caching where no request says what its tokens are."""
+    return [
+        "engine.enable_prefix_caching: the workload says nothing of what requests share, so only preempted requests "
+        "find blocks again; a trace with hash_ids says it (workload.hash_block_size)"
+    ]
+
+
 def engine_numbers(groups: Sequence[ReplicaGroup]) -> list[str]:
     """Lines on numbers of the engine that were given where another of the same kind was not, each once."""
     return list(dict.fromkeys(line for group in groups for line in _engine_numbers(group)))

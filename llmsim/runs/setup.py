@@ -16,7 +16,15 @@ from llmsim.metrics.json_values import json_value
 from llmsim.metrics.service import presence_of, service_report
 from llmsim.metrics.summary import asked_for, percentiles_with, summary_of
 from llmsim.runs.labels import policies_label
-from llmsim.runs.notes import engine_numbers, idle_models, idle_watermarks, late_steps, over_the_limit, unproven
+from llmsim.runs.notes import (
+    engine_numbers,
+    idle_models,
+    idle_watermarks,
+    late_steps,
+    nothing_shared,
+    over_the_limit,
+    unproven,
+)
 from llmsim.runs.replica_groups import (
     Machine,
     groups_of,
@@ -160,6 +168,7 @@ class RunSetup:
             *idle_models(members_of(self.groups), workload.slo_classes),
             *unproven(self.calibrations),
             *order_notes(workload.description),
+            *(nothing_shared() if self.caching and not workload.tells_content else ()),
         ]
         summary["notes"] = [*summary["notes"], *notes]
         reports = ranges.reports()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llmsim.core.request import NO_SLO, SloClass
 from llmsim.traces.arrivals import ArrivalProcess, seconds_to_ns
 from llmsim.traces.classes import row_classes, with_row_models
+from llmsim.traces.contents import RowContents
 from llmsim.traces.drawn import DrawnLengths
 from llmsim.traces.profile import ProfileDraws
 from llmsim.traces.selection import check_rows, drawer
@@ -113,6 +114,7 @@ class Plan:
         classes = class_draws(self.spec, np.random.default_rng(streams.classes)) if self.spec.classes else None
         known: dict[tuple[Any, ...], int] = {}
         asked = self.slo_classes
+        contents = self._contents()
         for n, table in self._steps():
             prompt, output = lengths.take(n) if lengths else _columns(table, "prompt_tokens", "output_tokens")
             times = arrivals(n) if arrivals else _columns(table, "arrival_ns")[0]
@@ -132,7 +134,15 @@ class Plan:
                 slo_index=slo_index,
                 slo_classes=asked,
                 max_concurrency=self.spec.arrivals.max_concurrency,
+                contents=None if contents is None or table is None else contents.of(table, range(n), prompt.tolist()),
             )
+
+    def _contents(self) -> RowContents | None:
+        """What says of rows what their tokens are, from the first on."""
+        unit = self.spec.hash_block_size
+        if unit is None or self._trace is None:
+            return None
+        return RowContents(unit, self._trace.source, cut=self.spec.on_long == "clip")
 
     @property
     def _facts(self) -> FileFacts | None:
@@ -153,7 +163,7 @@ class Plan:
             yield from ((n, None) for n in self._sizes())
             return
         left = self._count
-        for table in self._trace.tables():
+        for table in self._trace.tables(self.spec.hash_block_size is not None):
             part = table.iloc[:left]
             left -= len(part)
             if len(part):

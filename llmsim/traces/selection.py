@@ -49,7 +49,7 @@ def open_source(spec: WorkloadSpec, max_model_len: int | None, hash_ids: bool = 
     path = shipped.resolve(spec.trace)
     if is_twin(files.first_bytes(path, 100)):
         return open_twin(spec, path)
-    return trace_file(spec, path, max_model_len).whole(hash_ids)
+    return trace_file(spec, path, max_model_len).whole(hash_ids or spec.hash_block_size is not None)
 
 
 def trace_file(spec: WorkloadSpec, path: Path, max_model_len: int | None, block: int | None = None) -> TraceFile:
@@ -77,7 +77,8 @@ def row_limit(spec: WorkloadSpec, max_model_len: int | None) -> int | None:
 
 def open_twin(spec: WorkloadSpec, path: Path) -> Twin:
     """The twin in a file; ConfigError if the specification says how its rows are to be read."""
-    given = {name: getattr(spec, name) for name in ("format", "columns", "time_unit", "sort", "memory")}
+    names = ("format", "columns", "time_unit", "sort", "memory", "hash_block_size")
+    given = {name: getattr(spec, name) for name in names}
     for name, value in given.items():
         if value is not None and value is not False:
             raise ConfigError(

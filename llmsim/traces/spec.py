@@ -61,8 +61,9 @@ class WorkloadSpec:
     `on_bad`, `on_long`, `sort` and `memory` are those of `readers.read_trace`; the limit behind `on_long` is the
     model's. `num_requests` None takes the whole trace (of a twin: as many as its original had). `time_scale`
     multiplies the times of the trace: 0.5 doubles the rate. `shuffle` puts the rows' lengths in random order
-    (seeded) and leaves the arrivals in place. `classes` replace the service levels a trace may hold; their
-    shares must sum to 1.
+    (seeded) and leaves the arrivals in place. `hash_block_size`: the trace's `hash_ids` stand for blocks of so many
+    tokens and say what requests have in common (None: nothing is said of that). `classes` replace the service levels a
+    trace may hold; their shares must sum to 1.
     """
 
     trace: str | None = None
@@ -79,6 +80,7 @@ class WorkloadSpec:
     shuffle: bool = False
     sort: bool = False
     memory: str | None = None
+    hash_block_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.trace is not None:
@@ -90,6 +92,7 @@ class WorkloadSpec:
         if self.format is not None:
             named(self.format)
         checks.whole("workload.num_requests", self.num_requests, 1)
+        checks.whole("workload.hash_block_size", self.hash_block_size, 1)
         if self.memory is not None:
             check_memory(self.memory)
         if self.time_scale is None:
@@ -110,6 +113,12 @@ class WorkloadSpec:
 
     def _check_sources(self) -> None:
         """What is taken from a trace needs one; times are scaled only where they come from it."""
+        if self.hash_block_size is not None and (self.trace is None or self.lengths.kind != "trace"):
+            raise ConfigError(
+                "workload.hash_block_size is for requests that are the rows of a trace with hash_ids (lengths.kind "
+                f"'trace') but got {self.hash_block_size} with lengths.kind {self.lengths.kind!r}"
+                f"{'' if self.trace else ' and no trace'}; leave it out"
+            )
         if self.arrivals.kind != "trace" and self.time_scale != 1.0:
             raise ConfigError(
                 f"workload.time_scale must be 1 with arrivals.kind {self.arrivals.kind!r} but got "

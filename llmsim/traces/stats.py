@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsim.traces.reuse import reuse_facts
 from llmsim.traces.schema import LENGTHS, Trace
 from llmsim.units import SECOND
 
@@ -21,8 +22,11 @@ _COUNTED = 1 << 22
 """Lengths below this are ranked by counting each, longer ones by sorting."""
 
 
-def trace_stats(trace: Trace) -> dict[str, Any]:
-    """JSON-ready facts; arrival facts are absent for a trace that holds lengths only.
+def trace_stats(
+    trace: Trace, hash_block_size: int | None = None, prompts: Trace | None = None
+) -> dict[str, Any]:
+    """JSON-ready facts; arrival facts are absent for a trace that holds lengths only, `prefix_cache` (`reuse_facts`,
+    of `prompts` if given) for one without hash_ids.
 
     `gap_cv` is the coefficient of variation of the gaps between arrivals (1 = Poisson), `idc_1s` and
     `idc_60s` the variance over the mean of the arrivals counted in windows of 1 s and 60 s (1 = Poisson),
@@ -48,7 +52,8 @@ def trace_stats(trace: Trace) -> dict[str, Any]:
     }
     if trace.has_arrivals:
         facts["arrivals"] = _arrival_facts(trace.requests["arrival_ns"].to_numpy())
-    return facts
+    reuse = reuse_facts(prompts or trace, hash_block_size)
+    return facts if reuse is None else facts | {"prefix_cache": reuse}
 
 
 def _length_facts(lengths: NDArray[np.int64], tokens: Floats) -> dict[str, float]:
@@ -153,7 +158,7 @@ def format_stats(facts: dict[str, Any]) -> str:
     correlation = facts["correlation"]
     lines += ["", f"prompt-output correlation: {_text(correlation['spearman'])} (Spearman), "]
     lines[-1] += f"{_text(correlation['pearson'])} (Pearson)"
-    return "\n".join([*lines, *_arrival_lines(facts.get("arrivals"))])
+    return "\n".join([*lines, *_arrival_lines(facts.get("arrivals")), *_reuse_lines(facts.get("prefix_cache"))])
 
 
 def _arrival_lines(arrivals: dict[str, float | None] | None) -> list[str]:
@@ -165,6 +170,17 @@ def _arrival_lines(arrivals: dict[str, float | None] | None) -> list[str]:
         f"{_text(arrivals['peak_60s_rate'])}/s in the fullest minute",
         f"burstiness (Poisson = 1): CV of gaps {_text(arrivals['gap_cv'])}, dispersion of counts "
         f"{_text(arrivals['idc_1s'])} in 1 s, {_text(arrivals['idc_60s'])} in 60 s",
+    ]
+
+
+def _reuse_lines(reuse: dict[str, Any] | None) -> list[str]:
+    """A line about prompts that begin alike."""
+    if reuse is None:
+        return []
+    tokens, requests = (f"{100 * reuse[name]:.1f} %" for name in ("token_hit_rate", "request_hit_rate"))
+    return [
+        f"prefixes (hash_ids of {reuse['hash_block_size']} tokens): an infinite cache finds {tokens} of the prompt "
+        f"tokens, something for {requests} of the requests"
     ]
 
 

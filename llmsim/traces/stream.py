@@ -41,6 +41,7 @@ class WorkloadStream:
     max_concurrency: int | None
     dropped: dict[str, int]
     description: dict[str, Any]
+    tells_content: bool
     _open: Callable[[], Iterator[Workload]] = field(repr=False)
 
     def __len__(self) -> int:
@@ -78,7 +79,8 @@ def stream_workload(
         return _planned(Plan(spec, seed, max_model_len, block, twin=open_twin(spec, path)))
     trace = trace_file(spec, path, shared, block)
     if spec.lengths.kind in ("resampled", "empirical") or (spec.lengths.kind == "trace" and spec.shuffle):
-        return stream_of(workload_of(spec, seed, trace.whole(), max_model_len), block)
+        whole = trace.whole(spec.hash_block_size is not None)
+        return stream_of(workload_of(spec, seed, whole, max_model_len), block)
     return _planned(Plan(spec, seed, max_model_len, block, trace=trace))
 
 
@@ -93,6 +95,7 @@ def _planned(plan: Plan) -> WorkloadStream:
         max_concurrency=plan.spec.arrivals.max_concurrency,
         dropped=total.dropped,
         description=plan.describe(total),
+        tells_content=plan.spec.hash_block_size is not None,
         _open=plan.blocks,
     )
 
@@ -110,6 +113,7 @@ def stream_of(workload: Workload, block: int = BLOCK) -> WorkloadStream:
                 slo_index=workload.slo_index[part],
                 slo_classes=workload.slo_classes,
                 max_concurrency=workload.max_concurrency,
+                contents=workload.contents and workload.contents[part],
             )
 
     return WorkloadStream(
@@ -120,5 +124,6 @@ def stream_of(workload: Workload, block: int = BLOCK) -> WorkloadStream:
         max_concurrency=workload.max_concurrency,
         dropped=workload.dropped,
         description=workload.description,
+        tells_content=workload.tells_content,
         _open=slices,
     )

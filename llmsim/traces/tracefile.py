@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 
 from llmsim.errors import ConfigError, TraceError
 from llmsim.traces import database
+from llmsim.traces.contents import json_value
 from llmsim.traces.plainfile import PlainFile, plain_file
 from llmsim.traces.records import open_records
 from llmsim.traces.schema import Trace
@@ -104,7 +104,7 @@ class TraceFile:
         assert facts is not None
         table = _joined(tables)
         if "hash_ids" in table.columns:
-            table["hash_ids"] = pd.Series([_value(text) for text in table["hash_ids"]], dtype=object)
+            table["hash_ids"] = pd.Series([json_value(text) for text in table["hash_ids"]], dtype=object)
         return Trace(
             requests=table,
             name=self.name,
@@ -126,14 +126,6 @@ def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
         numbers = [part.to_numpy() for part in parts] if plain else []
         columns[name] = np.concatenate(numbers) if plain else pd.concat(parts, ignore_index=True)
     return pd.DataFrame(columns, copy=False)
-
-
-def _value(text: str) -> object:
-    """The JSON value that a cell holds, its text if it holds none, None if it is empty."""
-    try:
-        return json.loads(text) if text else None
-    except ValueError:
-        return text
 
 
 def twin_refused(source: str) -> TraceError:

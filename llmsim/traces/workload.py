@@ -18,6 +18,7 @@ from llmsim.core.request import NO_SLO, Request, SloClass
 from llmsim.errors import ConfigError
 from llmsim.traces.arrivals import ArrivalsSpec, draw_arrivals, seconds_to_ns
 from llmsim.traces.classes import row_classes, with_row_models
+from llmsim.traces.contents import RowContents
 from llmsim.traces.distributions import DistributionSpec
 from llmsim.traces.lengths import LengthsSpec
 from llmsim.traces.selection import open_source, select_lengths
@@ -85,6 +86,11 @@ class Workload:
     def __len__(self) -> int:
         return len(self.arrival_ns)
 
+    @property
+    def tells_content(self) -> bool:
+        """Whether anything is known of what requests share."""
+        return self.contents is not None
+
     def requests(self, first_id: int = 0) -> list[Request]:
         """Fresh requests with ids `first_id`, `first_id` + 1, ... in order of arrival."""
         classes = self.slo_classes
@@ -141,6 +147,7 @@ def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_
         slo_index=slo_index,
         slo_classes=slo_classes,
         max_concurrency=spec.arrivals.max_concurrency,
+        contents=_contents(spec, source, drawn.row, stays, prompt),
         dropped=drawn.dropped,
         description=describe(spec, seed, max_model_len, facts, total),
     )
@@ -157,6 +164,20 @@ def _count(spec: WorkloadSpec, source: Trace | Twin | None) -> int:
         return spec.num_requests
     assert source is not None  # WorkloadSpec refuses neither
     return source.rows if isinstance(source, Twin) else len(source.requests)
+
+
+def _contents(
+    spec: WorkloadSpec, source: Trace | Twin | None, row: Ints | None, stays: NDArray[np.bool_] | None, prompt: Ints
+) -> list[Content | None] | None:
+    """What the tokens of the requests are, if the specification says how to read it."""
+    if spec.hash_block_size is None:
+        return None
+    assert source is not None  # WorkloadSpec refuses everything but rows, and open_twin refuses it too
+    assert not isinstance(source, Twin)
+    assert row is not None
+    kept = row if stays is None else row[stays]
+    contents = RowContents(spec.hash_block_size, source.source, cut=spec.on_long == "clip")
+    return contents.of(source.requests, kept.tolist(), prompt.tolist())
 
 
 def _arrivals(spec: WorkloadSpec, source: Trace | Twin | None, count: int, rng: np.random.Generator) -> Ints:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llmsim.core.content import Content
 from llmsim.core.decodes import DecodeSet
 from llmsim.core.prefix.cache import PrefixCache
-from llmsim.core.request import Request
+from llmsim.core.request import NEVER, Request
 from tests.effort import examples
 
 BLOCK = 4
@@ -115,6 +115,11 @@ def queue_of(kv, gone):
     return found
 
 
+def by_rank(request):
+    """Place in the batch."""
+    return request.rank
+
+
 class World:
     """The same life for both: formations of one or more iterations, admissions, chunks, preemptions and ends."""
 
@@ -132,6 +137,7 @@ class World:
         self.made = 0
         self.gone = set()
         self.departing = []
+        self.now = 0
 
     def content(self):
         pick = self.random
@@ -146,22 +152,23 @@ class World:
         assert queue_of(self.kv, self.gone) == self.pool.queue(self.gone)
 
     def formation(self):
-        """Decodes are served, then chunks, then admissions; then the iterations run."""
+        """Decodes and chunks are served in order of admission, then come new ones; then the iterations run."""
         decodes, kv, pool, pick = self.decodes, self.kv, self.pool, self.random
         quiet = not self.prefilling and pick.random() < 0.5
         iterations = pick.randint(1, 9) if quiet else 1
         while decodes.blocks_needed() + (decodes.growth(1, iterations - 1) if iterations > 1 else 0) > kv.free_blocks:
-            self.leave(max(decodes.members, key=lambda r: r.rank), preempted=True)
+            self.leave(max(decodes.members, key=by_rank), preempted=True)
+        kv.take(decodes.blocks_needed() + (decodes.growth(1, iterations - 1) if iterations > 1 else 0))
+        computed = {}
         for done in range(iterations):
-            for request in sorted(decodes.members, key=lambda r: r.rank):
+            for request in sorted([*decodes.members, *self.prefilling], key=by_rank):
+                if request not in decodes:
+                    self.chunk(request, computed)
+                    continue
                 length = decodes.length(request) + done
                 pool.take(request.id, length)
                 pool.fill(request.id, tokens_of(request, length - self.lag))
-        kv.take(decodes.blocks_needed() + (decodes.growth(1, iterations - 1) if iterations > 1 else 0))
-        computed = {}
         if iterations == 1:
-            for request in list(self.prefilling):
-                self.chunk(request, computed)
             while self.waiting or pick.random() < 0.4:
                 if not self.admit(computed):
                     break
@@ -212,7 +219,7 @@ class World:
         if request in self.decodes:
             self.decodes.leave(request)
             if not preempted:
-                request.finish_ns = 0
+                request.finish_ns = self.now
                 if self.lag and self.random.random() < 0.8:  # else it is preempted, its last token in flight
                     self.departing.append(request)
                     return
@@ -224,14 +231,14 @@ class World:
 
     def end_those_whose_results_are_in(self):
         self.kv.in_flight = 0
-        for request in self.departing:
+        for request in sorted(self.departing, key=by_rank):
             self.pool.fill(request.id, tokens_of(request, request.length - 1))
             self.free(request)
         self.departing = []
         self.kv.in_flight = self.lag
 
     def free(self, request):
-        if request.finish_ns == 0:
+        if request.finish_ns != NEVER:
             self.gone.add((request.id,))
         self.kv.release(request)
         self.pool.release(request.id)
@@ -239,9 +246,13 @@ class World:
         request.preemptions += 1
 
     def step(self):
-        for request in [*self.decodes.members, *self.prefilling]:
+        self.now += 1
+        for request in sorted(self.decodes.members, key=by_rank):
             if self.random.random() < 0.1:
-                self.leave(request, preempted=self.random.random() < 0.5 or request in self.prefilling)
+                self.leave(request, preempted=False)
+        for request in [*self.decodes.members, *self.prefilling]:
+            if self.random.random() < 0.05:
+                self.leave(request, preempted=True)
         self.formation()
 
 

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from llmsim.core.kvcache import NO_HIT, Hit, KVCache
 from llmsim.core.prefix.free_queue import FreeQueue
-from llmsim.core.prefix.holding import ENDLESS, Holding, segments
+from llmsim.core.prefix.holding import ENDLESS, Freed, Holding, segments
 from llmsim.core.prefix.tree import Branch
 from llmsim.core.request import NEVER
 
@@ -39,6 +40,9 @@ class PrefixCache(KVCache):
     _holdings: dict[int, Holding] = field(default_factory=dict, init=False, repr=False)
     _growing: dict[Branch, list[Holding]] = field(default_factory=dict, init=False, repr=False)
     """Branches of outputs that others may ask for, and who emits there: looked at only when somebody asks."""
+    _freed: list[Freed] = field(default_factory=list, init=False, repr=False)
+    """What those who ended at `_freed_ns` held, until somebody asks."""
+    _freed_ns: int = field(default=NEVER, init=False, repr=False)
     _decodes: DecodeSet | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -201,51 +205,64 @@ class PrefixCache(KVCache):
         All but its last output are known and computed, or as much less as the engine has not seen; an engine that
         has seen more says so before (`fill`).
         """
-        decoding = request.computed >= request.prefill_tokens
-        tokens = max(request.prefill_tokens, request.length - 1 - self.in_flight) if decoding else request.computed
-        if request.id not in self._holdings:
-            if request.finish_ns != NEVER:
-                self._free(request, tokens // self.block_size)
-                return
-            self._hold(request)
-        self._settle()
-        holding = self._holdings[request.id]
+        tokens = request.computed
+        if tokens >= request.prefill_tokens:  # it decodes
+            tokens = max(tokens, request.prompt_tokens + request.generated - 1 - self.in_flight)
+        blocks = tokens // self.block_size
+        ended = request.finish_ns != NEVER and not self.in_flight
+        if ended and not self._holdings and not self._freed:
+            self._free(request, blocks)
+            return
+        holding = self._holdings.get(request.id)
+        if not (ended and self._freed and self._freed_ns == request.finish_ns):
+            self._settle()
+        self._freed_ns = request.finish_ns
+        if holding is None and not ended:
+            holding = self._hold(request)
+        if holding is None:
+            freed = Freed(request.rank, request.blocks - blocks, blocks, None)
+        else:
+            self._let_go(holding, blocks)
+            freed = Freed(request.rank, request.blocks - holding.blocks, 0, holding)
+        request.blocks = 0
+        self._freed.append(freed)
+        self.free_blocks += freed.blocks()
+        if not ended:
+            self._settle()
+
+    def _let_go(self, holding: Holding, blocks: int) -> None:
+        """It has filled so many blocks, and holds none any more."""
         branch = holding.way[-1][0]
         if branch in self._growing:
-            self._grow(branch, 0, holding, tokens // self.block_size)
-        self._fill(holding, tokens // self.block_size)
-        del self._holdings[request.id]
+            self._grow(branch, 0, holding, blocks)
+        self._fill(holding, blocks)
+        del self._holdings[holding.request.id]
         if branch in self._growing:
             self._growing[branch].remove(holding)
             if not self._growing[branch]:
                 del self._growing[branch]
-        self._free_unhashed(request.blocks - holding.blocks)
-        request.blocks = 0
         for extent in holding.downwards():
             extent.holders -= 1
-            if not extent.holders:
-                self._queue.append(extent)
-        self.free_blocks = self._queue.blocks
         branch.users -= 1
         branch.prune()
 
     def _free(self, request: Request, hashed: int) -> None:
-        """Blocks of one who has ended and whose `hashed` blocks nobody will ask for: only their turn counts."""
+        """Blocks of one who has ended while nobody shares anything: only their turn counts."""
+        unhashed = 0
         if self.unhashed_first:
             self._settle()
+            unhashed = request.blocks - hashed
+            self._queue.prepend_unhashed(unhashed)
+        self._queue.append_unhashed(request.blocks - unhashed)
         self.free_blocks += request.blocks
-        self._free_unhashed(request.blocks - hashed)
-        self._queue.append_unhashed(hashed)
         request.blocks = 0
 
-    def _free_unhashed(self, blocks: int) -> None:
-        if self.unhashed_first:
-            self._queue.prepend_unhashed(blocks)
-        else:
-            self._queue.append_unhashed(blocks)
-
     def _settle(self) -> None:
-        """Reuse the free blocks that have been taken since; policies count them down without asking which."""
+        """Queue what has been freed, as vLLM does in the order of its batch, and reuse what has been taken since:
+        policies count free blocks down without asking which."""
+        if self._freed:
+            self._queue.add(*sorted(self._freed, key=attrgetter("rank")), unhashed_first=self.unhashed_first)
+            self._freed.clear()
         taken = self._queue.blocks - self.free_blocks
         assert taken >= 0, "blocks became free that nobody released"
         self._queue.reuse(taken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmsim.core.prefix.holding import Freed
 from llmsim.core.prefix.tree import Extent
 
 
@@ -45,11 +46,25 @@ class FreeQueue:
         head.stop += blocks
         self.blocks += blocks
 
+    def add(self, *freed: Freed, unhashed_first: bool) -> None:
+        """What requests have let go at the same time, in this order; what two held is with the later one."""
+        last = {extent: at for at, one in enumerate(freed) for extent in one.extents()}
+        for at, one in enumerate(freed):
+            if unhashed_first:
+                self.prepend_unhashed(one.unhashed)
+            else:
+                self.append_unhashed(one.unhashed)
+            self.append_unhashed(one.hashed)
+            for extent in one.extents():
+                if last[extent] == at:
+                    self.append(extent)
+
     def remove(self, extent: Extent) -> None:
         """Take it out: somebody holds its blocks again."""
         self.blocks -= extent.stop - extent.first
         extent.before.after = extent.after
         extent.after.before = extent.before
+        extent.before = extent.after = extent
 
     def reuse(self, blocks: int) -> None:
         """Take out the first `blocks` blocks (at most all); what they hold is lost."""

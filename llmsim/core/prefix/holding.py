@@ -42,6 +42,28 @@ class Holding:
             yield extent
 
 
+@dataclass(slots=True)
+class Freed:
+    """What a request has let go: `unhashed` blocks, `hashed` ones that nobody will ask for, and those of its holding.
+
+    `rank` is its place among those who end at the same time.
+    """
+
+    rank: int
+    unhashed: int
+    hashed: int
+    holding: Holding | None
+
+    def extents(self) -> Iterator[Extent]:
+        """Those that nobody holds any more, the last block first."""
+        if self.holding is not None:
+            yield from (extent for extent in self.holding.downwards() if not extent.holders)
+
+    def blocks(self) -> int:
+        """Blocks that have become free."""
+        return self.unhashed + self.hashed + sum(extent.stop - extent.first for extent in self.extents())
+
+
 def segments(request: Request) -> Iterator[tuple[Stream | tuple[int], int]]:
     """The streams of its sequence with their lengths; what is nobody else's is a stream of the request's own."""
     content = request.content

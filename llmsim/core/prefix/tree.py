@@ -38,7 +38,7 @@ class Extent:
         """Cut off and return the part below `block`."""
         low = Extent(self.branch, self.first, block, self.holders)
         low.below, self.below, self.first = self.below, low, block
-        if not self.holders:
+        if self.before is not self:  # it is free
             low.insert(self)
         return low
 
