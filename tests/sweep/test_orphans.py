@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -60,11 +62,15 @@ CAPACITY = [
 def test_workers_end_with_a_parent_that_is_killed(tmp_path, command, sent):
     running = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup ignore it
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup ignore it
     )  # fmt: skip
     assert running.stdout is not None
-    assert running.stdout.readline().strip()  # workers are at work
-    running.send_signal(sent)
-    # Every process of the family holds the other end, loky's tracker of resources too: it ends with the last of them.
-    running.communicate(timeout=WITHIN_S)
-    assert running.returncode == -sent
+    try:
+        assert running.stdout.readline().strip()  # workers are at work
+        running.send_signal(sent)
+        # Every process of the family holds the other end, loky's tracker of resources too: it ends with the last.
+        running.communicate(timeout=WITHIN_S)
+        assert running.returncode == -sent
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
