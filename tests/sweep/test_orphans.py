@@ -62,7 +62,8 @@ CAPACITY = [
 def test_workers_end_with_a_parent_that_is_killed(tmp_path, command, sent):
     running = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
-        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup ignore it
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup ignore it
     )  # fmt: skip
     assert running.stdout is not None
     try:
