@@ -11,6 +11,7 @@
      +-- StalledError         requests are left that no further event could serve
      +-- EndpointError        a server that cannot be reached, or refuses what is asked of it
      +-- SweepError           a sweep that stopped, or cannot be merged: points of it are missing
+     +-- SaveError            results that could not be written: a full disk, a folder that may not be written to
 
 Messages say what is wrong, what was given, what is allowed, and what to do next.
 """
@@ -21,6 +22,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class LlmsimError(Exception):
@@ -66,6 +68,12 @@ class EndpointError(LlmsimError):
 
 class SweepError(LlmsimError):
     """A sweep that stopped before its end, or cannot be merged; what is done is kept."""
+
+
+class SaveError(LlmsimError):
+    """Results that could not be written. `result` is what was to be saved, finished, where there is one in memory."""
+
+    result: Any = None
 
 
 def place(file: str, line: int) -> str:

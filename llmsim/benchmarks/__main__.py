@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from llmsim.benchmarks.scale import scale_lines
 from llmsim.benchmarks.speed import measure, peer_lines, workloads
+from llmsim.runs.orphans import end_with
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     peers = {} if options.no_peer else peer_lines(chosen, options.repeats)
     for workload in chosen:
         print(f"measuring {workload.name} on {workload.scheduler} ...", file=sys.stderr)
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
+        with ProcessPoolExecutor(1, mp_context=context, initializer=end_with, initargs=(os.getpid(),)) as pool:
             line = pool.submit(measure, workload, options.repeats).result()
         peer = None if workload.load is None else peers.get((workload.name, workload.load))
         line["peer"] = None if peer is None else round(line["requests_per_s"] / peer, 2)

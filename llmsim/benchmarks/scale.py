@@ -7,6 +7,7 @@ requests each. What a run costs is its whole wall time: workload, loop, metrics,
 from __future__ import annotations
 
 import math
+import os
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from llmsim.benchmarks.workloads import Workload, capacity, simpy_timeouts_per_s, spec_of
+from llmsim.runs.orphans import end_with
 from llmsim.runs.streaming import simulate_stream
 from llmsim.spec.run_spec import ClusterSpec
 from llmsim.traces.spec import ClassSpec
@@ -87,7 +89,7 @@ def scale_lines(context: SpawnContext, most: int = MILLION) -> Iterator[dict[str
     over_requests: list[dict[str, Any]] = []
     over_replicas: list[dict[str, Any]] = []
     for case in cases(most):
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
+        with ProcessPoolExecutor(1, mp_context=context, initializer=end_with, initargs=(os.getpid(),)) as pool:
             line = pool.submit(measure_scale, case).result()
         (over_replicas if case.over_replicas else over_requests).append(line)
         yield line

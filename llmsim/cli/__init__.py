@@ -1,13 +1,13 @@
 """The command line: parse, call, print, exit code. Results go to stdout, progress and warnings to stderr.
 
 Exit codes: 0 done, 1 an error (one line on stderr; a traceback if a policy of the user's own fails), 2 a wrong
-command line, 130 interrupted, 143 terminated.
+command line, 129 hung up, 130 interrupted, 143 terminated.
 """
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated
 
@@ -28,6 +28,7 @@ from llmsim.cli import (
 )
 from llmsim.cli.errors import explained
 from llmsim.cli.groups import refuse_repeats
+from llmsim.cli.output import written_out
 from llmsim.cli.stopping import Terminated, terminable
 
 app = typer.Typer(
@@ -69,17 +70,15 @@ def _app(
 def main() -> None:
     """Entry point of the `llmsim` command."""
     try:
-        with terminable():
+        with terminable(), written_out():
             app()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except Terminated:
-        print("terminated", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be what went away
+            print("terminated", file=sys.stderr)
         raise
-    except BrokenPipeError:  # the reader (head, less) went away: not an error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as error:
         text = explained(error)
         if text is None:

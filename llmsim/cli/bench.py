@@ -58,6 +58,8 @@ def bench(
     The workload's options are those of `simulate` and make the same requests. Needs aiohttp (the extra `bench`). Exit
     code 1 if no request was answered, 130 if it was interrupted (what was measured is kept).
     """
+    from llmsim.runs.folders import check_out
+
     need_aiohttp()
     own = dict(
         endpoint=endpoint, model=model, api=api, prompts=None if prompts is None else str(prompts),
@@ -67,8 +69,9 @@ def bench(
     )  # fmt: skip
     mapping = run_mapping(run) | {key: value for key, value in own.items() if value is not None}
     spec = _spec(run, mapping)
+    check_out(run.out)
     result = _run(spec, _headers(header or []), wait, run.progress)
-    _show(result, spec, run.out, run.as_json)
+    _keep_and_show(result, spec, run)
     if result.summary["client"]["interrupted"]:
         raise typer.Exit(INTERRUPTED)
     if not result.summary["completed"]:
@@ -160,10 +163,50 @@ def without_headers(arguments: list[str]) -> list[str]:
     return kept
 
 
-def _show(result: Result, spec: BenchSpec, out: Path | None, as_json: bool) -> None:
+def _keep_and_show(result: Result, spec: BenchSpec, run: RunOptions) -> None:
+    """Save it and print it. A server is not measured twice: what cannot be saved, or shown, is kept elsewhere."""
+    try:
+        folder = None if run.out is None else _save(result, spec, run.out)
+    except BaseException:
+        try:
+            _keep_elsewhere(result, spec)
+        finally:
+            _show(result, run.as_json)
+        raise
+    try:
+        _show(result, run.as_json)
+        sys.stdout.flush()
+    except BaseException:
+        if folder is None:
+            _keep_elsewhere(result, spec)
+        raise
+    if folder is not None:
+        say(f"saved {folder}", run.as_json)
+
+
+def _save(result: Result, spec: BenchSpec, out: Path) -> Path:
     from llmsim.client.files import requests_csv, vllm_record
-    from llmsim.client.text import client_text
     from llmsim.runs.headline import to_json
+
+    utc = datetime.now(UTC)
+    files = {"requests.csv": requests_csv(result), "vllm_bench.json": to_json(vllm_record(result, spec, utc))}
+    return result.save(out, utc=utc, files=files)
+
+
+def _keep_elsewhere(result: Result, spec: BenchSpec) -> None:
+    """Save it in a temporary place, and say where."""
+    from tempfile import mkdtemp
+
+    place = Path(mkdtemp(prefix="llmsim-bench-"))
+    try:
+        folder = _save(result, spec, place)
+    except Exception:  # perhaps a file of another tool cannot be made of it
+        folder = result.save(place)
+    warn(f"what was measured is kept in {folder}")
+
+
+def _show(result: Result, as_json: bool) -> None:
+    from llmsim.client.text import client_text
     from llmsim.runs.text import comparison
 
     if as_json:
@@ -172,8 +215,3 @@ def _show(result: Result, spec: BenchSpec, out: Path | None, as_json: bool) -> N
         print(f"{comparison([result])}\n\n{client_text(result.summary)}")
     for line in result.warnings():
         warn(f"warning: {line}")
-    if out is None:
-        return
-    utc = datetime.now(UTC)
-    files = {"requests.csv": requests_csv(result), "vllm_bench.json": to_json(vllm_record(result, spec, utc))}
-    say(f"saved {result.save(out, utc=utc, files=files)}", as_json)

@@ -111,8 +111,9 @@ def _find(runs: list[RunSpec], plan: Plan, seeds: int | None, workers: int | Non
                 runs, plan, executor=executor, progress=progress,
                 ended=lambda name, seed: found.append(_words(name, seed)),
             )  # fmt: skip
-    except (KeyboardInterrupt, Terminated):
-        warn("\n".join([f"nothing is kept on disk; searches that had ended: {len(found) or 'none'}", *found]))
+    except BaseException as error:
+        if found or isinstance(error, KeyboardInterrupt | Terminated):
+            warn("\n".join([f"nothing is kept on disk; searches that had ended: {len(found) or 'none'}", *found]))
         raise
 
 

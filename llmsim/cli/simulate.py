@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -16,6 +17,7 @@ from llmsim.cli.groups import expand_groups
 from llmsim.cli.options import RunOptions, SimulationOptions
 from llmsim.cli.run_spec import run_mappings, run_specs
 from llmsim.cli.stopping import Terminated
+from llmsim.errors import SaveError
 
 if TYPE_CHECKING:
     from llmsim.runs.headline import Headline
@@ -51,11 +53,14 @@ def simulate(
 
 
 def _run_all(specs: list[RunSpec], serve: Serve, run: RunOptions) -> None:
-    """Run, save and show them; after an interruption, those that were done by then."""
+    """Run, save and show them; after an interruption or an error, those that were done by then."""
     from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
+    from llmsim.runs.folders import check_out
     from llmsim.runs.labels import spec_names
 
+    check_out(run.out)
+    _check_inputs(specs)
     names = spec_names(specs)
     results: list[Headline] = []
     folders: list[Path] = []
@@ -66,13 +71,32 @@ def _run_all(specs: list[RunSpec], serve: Serve, run: RunOptions) -> None:
                 result, folder = serve(spec, run.out, _updates(bar, task))
                 results.append(result)
                 folders += [] if folder is None else [folder]
-    except (KeyboardInterrupt, Terminated):
-        if results:
-            _show(results, folders, run)
-        if lost := names[len(results) :]:
-            warn(f"interrupted: nothing kept of {', '.join(lost)}")
+    except BaseException as error:
+        results += [error.result] if isinstance(error, SaveError) and error.result is not None else []
+        with suppress(OSError):  # the first error is the one to tell
+            if results:
+                _show(results, folders, run)
+            if (lost := names[len(results) :]) and (results or not isinstance(error, Exception)):
+                warn(f"{_stopped(error)}: nothing kept of {', '.join(lost)}")
         raise
     _show(results, folders, run)
+
+
+def _check_inputs(specs: Sequence[RunSpec]) -> None:
+    """What a later run would find missing, before the first: raises what `simulate` raises."""
+    from llmsim.runs.setup import RunSetup
+    from llmsim.traces.files import packing_of
+    from llmsim.traces.shipped import resolve
+
+    for spec in specs if len(specs) > 1 else ():
+        RunSetup(spec)
+        path = None if spec.workload.trace is None else resolve(spec.workload.trace)
+        if path is not None and (path.is_file() or not path.exists()):  # of a pipe nothing may be read twice
+            packing_of(path)
+
+
+def _stopped(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt | Terminated) else "stopped by an error"
 
 
 def _updates(bar: Any, task: Any) -> Progress:

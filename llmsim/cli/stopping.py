@@ -1,4 +1,5 @@
-"""SIGTERM (a job's time limit, `docker stop`) ends the command as Ctrl-C does: through its context managers."""
+"""SIGTERM (a job's time limit, `docker stop`) and SIGHUP (its terminal went away) end the command as Ctrl-C does:
+through its context managers."""
 
 from __future__ import annotations
 
@@ -9,22 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-CODE = 143
-"""128 + SIGTERM, as a shell reports a process that this signal ended."""
+SIGNALS = [signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+BASE = 128
+"""A shell reports a process that a signal ended as this and the signal's number."""
 
 
 class Terminated(SystemExit):
-    """SIGTERM came. A SystemExit, since that is what typer, SimPy and asyncio let through."""
+    """One of SIGNALS came. A SystemExit, since that is what typer, SimPy and asyncio let through."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM raises Terminated in this block, once: a second one does not disturb the cleaning up.
+    """The first of SIGNALS raises Terminated in this block; later ones do not disturb the cleaning up.
 
-    Only in the main thread, and only where nobody else handles the signal or asked for it to be ignored. A process
-    forked from here dies of the signal as it would have without us.
+    Only in the main thread, and only signals that nobody else handles or asked to be ignored (nohup). A process forked
+    from here dies of the signal as it would have without us.
     """
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+    mine = [number for number in SIGNALS if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread() or not mine:
         yield
         return
     owner = os.getpid()
@@ -34,11 +37,14 @@ def terminable() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        signal.signal(number, signal.SIG_IGN)
-        raise Terminated(CODE)
+        for each in mine:
+            signal.signal(each, signal.SIG_IGN)
+        raise Terminated(BASE + number)
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in mine:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)

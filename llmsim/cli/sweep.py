@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +12,7 @@ import typer
 from llmsim.cli.console import stages, warn
 from llmsim.cli.options import Json, Progress, Workers
 from llmsim.cli.stopping import Terminated
-from llmsim.errors import ConfigError
+from llmsim.errors import ConfigError, SaveError
 
 if TYPE_CHECKING:
     from llmsim.sweep import Sweep
@@ -41,7 +43,7 @@ def sweep(
     if merge:
         others = {"--workers": workers, "--dask": dask, "--shard": shard, "--set": overrides}
         others |= {"--continue-on-error": continue_on_error, "--dry-run": dry_run}
-        _show(_merge(grid, out, [flag for flag, value in others.items() if value]), show or [], as_json)
+        _found(lambda: _merge(grid, out, [flag for flag, value in others.items() if value]), show or [], as_json)
         return
     if len(grid) != 1:
         raise ConfigError(f"sweep takes one grid file but got {len(grid)}; --merge takes several folders of shards")
@@ -54,7 +56,11 @@ def sweep(
         folder = _folder(grid[0], out)
         print(estimate(grid[0], folder, overrides=overrides or [], shard=part, workers=workers, dask=dask).text())
         return
-    _show(_run(grid[0], out, overrides or [], part, workers, dask, continue_on_error, progress), show or [], as_json)
+    _found(
+        lambda: _run(grid[0], out, overrides or [], part, workers, dask, continue_on_error, progress),
+        show or [],
+        as_json,
+    )
 
 
 def _merge(folders: list[Path], out: Path | None, others: list[str]) -> Sweep:
@@ -103,6 +109,18 @@ def _run(
         done = len(list((folder / "points").glob("[!.]*.json")))
         warn(f"{done} runs are kept in {folder}; the same command goes on")
         raise
+
+
+def _found(find: Callable[[], Sweep], figures: list[str], as_json: bool) -> None:
+    """Show what was found, also if its tables could not be saved, which is raised then."""
+    try:
+        sweep = find()
+    except SaveError as error:
+        if error.result is not None:
+            with suppress(typer.Exit):
+                _show(error.result, figures, as_json)
+        raise
+    _show(sweep, figures, as_json)
 
 
 def _show(sweep: Sweep, figures: list[str], as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,9 +74,11 @@ def validate(
     --against the live side is a run that was measured elsewhere; that needs neither torch nor a device. Exit code 3 if
     an error is larger than --tolerance.
     """
+    from llmsim.runs.folders import check_out
     from llmsim.validation.tolerance import parse_tolerance, violations
 
     check_options(context, against is not None)
+    check_out(out)
     limits = parse_tolerance(tolerance) if tolerance is not None else ()
     mapping = run_mapping(replace(run, num_requests=num_requests), simulation)
     if against is not None:
@@ -93,10 +96,16 @@ def validate(
     if num_requests is None:
         specs = _sized(specs, len(fixed or shares), minutes or MINUTES, alike=bool(fixed))
     runner = _runner(specs, model, device)
-    comparisons = []
-    for spec in specs:
-        study = Study(spec=spec, loads=shares, rates=fixed, clock="wall" if clock == "wall" else "skip")
-        comparisons += _run(study, runner, run)
+    comparisons: list[Comparison] = []
+    try:
+        for spec in specs:
+            study = Study(spec=spec, loads=shares, rates=fixed, clock="wall" if clock == "wall" else "skip")
+            comparisons += _run(study, runner, run)
+    except BaseException:
+        if comparisons:
+            with suppress(Exception):  # the first error is the one to tell
+                _finish(comparisons, out, run.as_json)
+        raise
     _finish(comparisons, out, run.as_json)
     judged = [found.at_found_speed or found.errors if at_found_speed else found.errors for found in comparisons]
     _judge([line for errors in judged for line in violations(errors, limits)])
@@ -179,6 +188,7 @@ def _run(study: Study, runner: ModelRunner, run: RunOptions) -> list[Comparison]
 def _finish(comparisons: list[Comparison], out: Path | None, as_json: bool) -> None:
     """The loads side by side, or JSON; and what is to be kept."""
     from llmsim.reports.validation_report import write_validation_report
+    from llmsim.runs.folders import write_whole
     from llmsim.validation.text import loads_text
 
     print(json.dumps([found.as_dict() for found in comparisons], indent=2) if as_json else loads_text(comparisons))
@@ -189,6 +199,6 @@ def _finish(comparisons: list[Comparison], out: Path | None, as_json: bool) -> N
         kept.append(found.live.save(out))
         found.simulated.save(out)
     page = write_validation_report(comparisons, out / "validation.html")
-    (out / "validation.json").write_text(json.dumps([f.as_dict() for f in comparisons], indent=2) + "\n")
+    write_whole(out / "validation.json", json.dumps([f.as_dict() for f in comparisons], indent=2) + "\n")
     for path in (*kept, page):
         say(f"saved {path}", as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,14 +61,20 @@ def validate_against(
 
     _check_request(run.overrides or [], limits)
     measured = measured_run(file, origin, on_bad)
-    comparisons = []
-    for spec in run_specs(run, _of_the_file(mapping, measured)):
-        found = compare_against(spec, measured)
-        comparisons.append(found)
-        if not run.as_json:
-            print(against_text(found) + "\n")
-        for line in found.simulated.warnings():
-            warn(f"warning: {found.label}: {line}")
+    comparisons: list[Against] = []
+    try:
+        for spec in run_specs(run, _of_the_file(mapping, measured)):
+            found = compare_against(spec, measured)
+            comparisons.append(found)
+            if not run.as_json:
+                print(against_text(found) + "\n")
+            for line in found.simulated.warnings():
+                warn(f"warning: {found.label}: {line}")
+    except BaseException:
+        if comparisons:
+            with suppress(Exception):  # the first error is the one to tell
+                _finish(comparisons, out, run.as_json)
+        raise
     _finish(comparisons, out, run.as_json)
     many = len(comparisons) > 1
     return [f"{f.label}: {line}" if many else line for f in comparisons for line in violations(f.errors, limits)]
@@ -104,6 +111,7 @@ def _of_the_file(mapping: dict[str, Any], measured: MeasuredRun) -> dict[str, An
 def _finish(comparisons: list[Against], out: Path | None, as_json: bool) -> None:
     """The policies side by side, or JSON; and what is to be kept."""
     from llmsim.reports.validation_report import write_against_report
+    from llmsim.runs.folders import write_whole
     from llmsim.validation.against_text import side_by_side
 
     text = json.dumps([found.as_dict() for found in comparisons], indent=2, allow_nan=False)
@@ -115,6 +123,6 @@ def _finish(comparisons: list[Against], out: Path | None, as_json: bool) -> None
         return
     kept = [comparisons[0].live.save(out), *(found.simulated.save(out) for found in comparisons)]
     page = write_against_report(comparisons, out / "validation.html")
-    (out / "validation.json").write_text(text + "\n")
+    write_whole(out / "validation.json", text + "\n")
     for path in (*kept, page):
         say(f"saved {path}", as_json)

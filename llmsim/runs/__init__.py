@@ -1,7 +1,8 @@
 """A spec in, a result out: in memory (simulation) or streamed to disk (streaming/), and saved (results).
 
 setup (spec -> cluster and summary) · replica_groups (spec and calibration -> replicas) · tables (log -> tables) ·
-headline, text, cluster_text, labels, notes (what is said of a run) · manifest (where it comes from) · folders, parquet
+headline, text, cluster_text, labels, notes (what is said of a run) · manifest (where it comes from) · folders, parquet,
+orphans (worker processes end with their parent)
 """
 
 from __future__ import annotations

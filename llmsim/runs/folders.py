@@ -1,21 +1,76 @@
-"""New directories that appear complete or not at all, and never replace another."""
+"""New directories and files that appear complete or not at all; directories never replace another."""
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from llmsim.errors import ConfigError
+from llmsim.errors import ConfigError, SaveError
+
+
+@contextmanager
+def saving(path: str | Path) -> Iterator[None]:
+    """What the system says of a failure to write, as a SaveError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+        raise SaveError(
+            f"{path}: cannot be written: {why}; give --out another place, or make room and see who may write there"
+        ) from error
+
+
+def check_out(out: str | Path | None) -> None:
+    """Make `out` and, for a moment, a file in a draft directory in it; before a run, whose results will go there.
+
+    Raises ConfigError if `out` is no directory, SaveError if nothing can be written there.
+    """
+    if out is None:
+        return
+    try:
+        with NewFolder(out, "try") as draft, saving(out):
+            (draft / "try").write_bytes(bytes(1 << 12))
+            raise _Written
+    except _Written:
+        pass
+
+
+class _Written(Exception):
+    """Leaves a draft that is not to be kept."""
+
+
+def write_whole(path: str | Path, text: str) -> Path:
+    """Write a text file, whole or not at all; its folder is made. SaveError if that fails.
+
+    What is no plain file, as /dev/stdout, is written to and not replaced; of a link the file it leads to is replaced.
+    """
+    path = Path(path)
+    with saving(path):
+        target = path.resolve()
+        if target.exists() and not target.is_file():
+            path.write_text(text, encoding="utf-8")
+            return path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.parent / f".{target.name[:80]}-{secrets.token_hex(4)}"
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
+    return path
 
 
 class NewFolder:
     """A context that gives a hidden draft directory under `out`; at its end the draft becomes `path`, or is gone.
 
     `out` is made if need be; `wanted` is the name, to which a number is added if it is taken. Raises ConfigError if
-    `out` is no directory.
+    `out` is no directory, SaveError if it cannot be written to.
     """
 
     path: Path
@@ -26,9 +81,10 @@ class NewFolder:
     def __enter__(self) -> Path:
         if self._parent.exists() and not self._parent.is_dir():
             raise ConfigError(f"{self._parent}: results are saved in a directory, but this is a file")
-        self._parent.mkdir(parents=True, exist_ok=True)
-        self._draft = self._parent / f".{self._wanted}-{secrets.token_hex(4)}"
-        self._draft.mkdir()
+        with saving(self._parent):
+            self._parent.mkdir(parents=True, exist_ok=True)
+            self._draft = self._parent / f".{self._wanted}-{secrets.token_hex(4)}"
+            self._draft.mkdir()
         return self._draft
 
     def __exit__(
@@ -36,7 +92,8 @@ class NewFolder:
     ) -> None:
         if kind is None:
             try:
-                self.path = self._move()
+                with saving(self._parent):
+                    self.path = self._move()
                 return
             except BaseException:
                 shutil.rmtree(self._draft, ignore_errors=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from llmsim.runs.folders import slug
+from llmsim.runs.folders import saving, slug
 
 CONFIG, META, SUMMARY = "config.resolved.yaml", "meta.json", "summary.json"
 
@@ -51,12 +51,13 @@ class Headline:
         return f"{stamp}-{slug(self.name)}-{digest}"
 
     def write_texts(self, folder: Path) -> None:
-        """The files of a run directory that hold no tables."""
+        """The files of a run directory that hold no tables. SaveError if they cannot be written."""
         meta = {"name": self.name} | self.manifest
         meta.pop("config", None)
-        (folder / CONFIG).write_text(config_text(self.manifest), encoding="utf-8")
-        (folder / META).write_text(to_json(meta), encoding="utf-8")
-        (folder / SUMMARY).write_text(to_json(self.summary), encoding="utf-8")
+        with saving(folder):
+            (folder / CONFIG).write_text(config_text(self.manifest), encoding="utf-8")
+            (folder / META).write_text(to_json(meta), encoding="utf-8")
+            (folder / SUMMARY).write_text(to_json(self.summary), encoding="utf-8")
 
 
 def config_text(manifest: Mapping[str, Any]) -> str:

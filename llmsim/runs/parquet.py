@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from llmsim.runs.folders import saving
 
 
 def options(table: pd.DataFrame) -> dict[str, Any]:
@@ -42,7 +45,11 @@ class TableFiles:
         self._writers: dict[str, pq.ParquetWriter] = {}
 
     def write(self, name: str, part: pd.DataFrame) -> None:
-        """Append a part; all parts of a table have the columns and types of the first."""
+        """Append a part; all parts of a table have the columns and types of the first. SaveError for a full disk."""
+        with saving(self._folder / f"{name}.parquet"):
+            self._write(name, part)
+
+    def _write(self, name: str, part: pd.DataFrame) -> None:
         writer = self._writers.get(name)
         if writer is None:
             table = pa.Table.from_pandas(part, preserve_index=False)
@@ -61,5 +68,7 @@ class TableFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        with ExitStack() as stack:  # each is closed, even if another cannot be
+            for name, writer in self._writers.items():
+                stack.enter_context(suppress(OSError) if kind else saving(self._folder / f"{name}.parquet"))
+                stack.callback(writer.close)

@@ -18,9 +18,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from llmsim.errors import ConfigError
+from llmsim.errors import ConfigError, SaveError
 from llmsim.metrics.timeline import Timeline
-from llmsim.runs.folders import NewFolder
+from llmsim.runs.folders import NewFolder, saving
 from llmsim.runs.frames import comparison_frame, result_html
 from llmsim.runs.headline import CONFIG, META, SUMMARY, Headline
 from llmsim.runs.parquet import options
@@ -57,16 +57,21 @@ class Result(Headline):
         """Write a new run directory under `out` (made if need be) and return it; `utc` None means now.
 
         `files` are further texts to put into it, by name.
-        Raises ConfigError if `out` is no directory. If the run's directory exists, a number is added.
+        Raises ConfigError if `out` is no directory, SaveError (with this result) if it cannot be written to. If the
+        run's directory exists, a number is added.
         """
         target = NewFolder(out, self.folder_name(utc))
-        with target as draft:
-            self.write_texts(draft)
-            for name in TABLES if self.token_times is None else MEASURED:
-                table = getattr(self, name)
-                table.to_parquet(draft / f"{name}.parquet", index=False, **options(table))
-            for name, text in (files or {}).items():
-                (draft / name).write_text(text, encoding="utf-8")
+        try:
+            with target as draft, saving(out):
+                self.write_texts(draft)
+                for name in TABLES if self.token_times is None else MEASURED:
+                    table = getattr(self, name)
+                    table.to_parquet(draft / f"{name}.parquet", index=False, **options(table))
+                for name, text in (files or {}).items():
+                    (draft / name).write_text(text, encoding="utf-8")
+        except SaveError as error:
+            error.result = self
+            raise
         return target.path
 
     @classmethod

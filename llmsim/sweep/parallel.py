@@ -19,6 +19,7 @@ import pandas as pd
 
 from llmsim.errors import ConfigError
 from llmsim.runs.labels import scheduler_label
+from llmsim.runs.orphans import end_with
 from llmsim.runs.simulation import simulate
 from llmsim.spec.run_spec import load_runs, put
 
@@ -86,7 +87,7 @@ def _run(case: Case, measure: Callable[[Result], T]) -> T:
 def workers(count: int | None = None) -> Iterator[Executor | None]:
     """`count` worker processes for the length of a `with` block (None: one a core); None if one is enough.
 
-    Raises ConfigError for a count below 1.
+    They end with this process, even if it is killed. Raises ConfigError for a count below 1.
     """
     if count is None:
         count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -97,7 +98,7 @@ def workers(count: int | None = None) -> Iterator[Executor | None]:
         return
     from loky import ProcessPoolExecutor
 
-    executor = ProcessPoolExecutor(max_workers=count)
+    executor = ProcessPoolExecutor(max_workers=count, initializer=end_with, initargs=(os.getpid(),))
     try:
         yield executor
     except (KeyboardInterrupt, SystemExit):

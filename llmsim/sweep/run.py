@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from llmsim.errors import ConfigError, SweepError
+from llmsim.errors import ConfigError, SaveError, SweepError
 from llmsim.runs.facts import facts_of, shared_facts, told
 from llmsim.runs.labels import scheduler_label
 from llmsim.sweep.drive import drive
@@ -130,16 +130,24 @@ def _keeper(store: Store, total: int, progress: Progress | None) -> Callable[[Ou
 
 
 def finished(plan: Plan, store: Store, *, ran: int, reused: int, warnings: Iterable[str] = ()) -> Sweep:
-    """The tables of what the store knows; on disk they are written once no run is missing."""
+    """The tables of what the store knows; on disk they are written once no run is missing.
+
+    SaveError, with the sweep, if they cannot be.
+    """
     frame = result_table(plan, store.get)
     means = mean_table(plan, frame)
     missing = sum(store.get(key) is None for key in plan.all_keys())
-    if not missing:
-        store.save_tables(frame, means)
     known = [outcome for keys in plan.keys if (outcome := store.get(keys[0])) is not None]
     setting = told(shared_facts([_facts(outcome) for outcome in known])) if known else ""
     warnings = (*warnings, *what_runs_say(frame))
-    return Sweep(plan, frame, means, store.folder, ran, reused, missing, warnings, setting)
+    found = Sweep(plan, frame, means, store.folder, ran, reused, missing, warnings, setting)
+    if not missing:
+        try:
+            store.save_tables(frame, means)
+        except SaveError as error:
+            error.result = found
+            raise
+    return found
 
 
 def _facts(outcome: Outcome) -> dict[str, str]:

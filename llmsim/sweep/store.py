@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmsim.errors import ConfigError
+from llmsim.runs.folders import saving
 from llmsim.runs.manifest import git_state
 from llmsim.sweep.points import Plan
 from llmsim.sweep.worker import Outcome
@@ -40,7 +41,8 @@ class Store:
         if self.folder is not None:
             if self.folder.exists() and not self.folder.is_dir():
                 raise ConfigError(f"{self.folder}: a sweep is kept in a folder, but this is a file; give another --out")
-            (self.folder / POINTS).mkdir(parents=True, exist_ok=True)
+            with saving(self.folder):
+                (self.folder / POINTS).mkdir(parents=True, exist_ok=True)
             state = git_state()
             self._commit = None if state is None else state["commit"]
 
@@ -105,8 +107,12 @@ class Store:
             return
         for name, table in ((RESULTS, results), (MEANS, means)):
             draft = self.folder / f".{name}-{secrets.token_hex(4)}"
-            table.to_parquet(draft, index=False, compression="zstd")
-            draft.replace(self.folder / name)
+            try:
+                with saving(self.folder / name):
+                    table.to_parquet(draft, index=False, compression="zstd")
+                    draft.replace(self.folder / name)
+            finally:
+                draft.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None
@@ -127,10 +133,11 @@ def _write(path: Path, mapping: dict[str, Any]) -> None:
     """Whole or not at all, and on the disk before it has its name: a crash leaves no half file."""
     draft = path.parent / f".{path.name}-{secrets.token_hex(4)}"
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(mapping, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with saving(path):
+            with draft.open("w", encoding="utf-8") as file:
+                json.dump(mapping, file, ensure_ascii=False)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from llmsim.errors import ConfigError
+from llmsim.runs.folders import saving
 from llmsim.runs.results import Result
 
 TABLES = ("timings", "composition")
@@ -30,7 +31,8 @@ class LiveRun:
         """Write the run's directory under `out`, with timings.parquet and composition.parquet in it; returns it."""
         folder = self.result.save(out)
         for name in TABLES:
-            getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
+            with saving(folder / f"{name}.parquet"):
+                getattr(self, name).to_parquet(folder / f"{name}.parquet", index=False, compression="zstd")
         return folder
 
     @classmethod

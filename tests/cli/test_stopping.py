@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end `llmsim simulate` at once, with no draft left behind."""
+"""Ctrl-C, SIGTERM and SIGHUP end `llmsim simulate` at once, with no draft left behind."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG = [
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_a_streamed_run_and_leaves_no_draft(tmp_path, sent):
     out = tmp_path / "runs"
     running = subprocess.Popen(

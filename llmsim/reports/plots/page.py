@@ -14,6 +14,7 @@ import pandas as pd
 
 from llmsim.errors import ConfigError
 from llmsim.runs.contests import number
+from llmsim.runs.folders import write_whole
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -101,9 +102,7 @@ def write_page(path: str | Path, title: str, sections: Sequence[str | pd.DataFra
         f"<title>{html.escape(title)}</title><style>{CSS}</style>{script}</head>\n"
         f"<body><h1>{html.escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
-    return path
+    return write_whole(path, page)
 
 
 def _plotly_js() -> str:

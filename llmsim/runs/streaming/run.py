@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim.costs.ranges import ClusterRanges
 from llmsim.engine.feasibility import LateArrivals
+from llmsim.errors import SaveError
 from llmsim.metrics import Tally, has_limits
 from llmsim.metrics.samples import EXACT_VALUES
 from llmsim.metrics.usage import Span
@@ -71,7 +72,8 @@ def simulate_stream(
     values; past that its percentiles are within 0.1 % of their values, and the summary says so. Without `out` the
     tables are not kept. `scheduler` and `workload` as in `simulate`; `arguments` go into the manifest.
 
-    Raises ConfigError, TraceError, CalibrationError, CapacityError or StalledError; then nothing is left under `out`.
+    Raises ConfigError, TraceError, CalibrationError, CapacityError, StalledError, or SaveError (with the result, if the
+    run was over); then nothing is left under `out`.
     """
     began = time.perf_counter()
     spec = as_run(spec)
@@ -88,18 +90,22 @@ def simulate_stream(
     if arguments is not None:
         told = {"arguments": arguments, **told}
     result = StreamedResult(name=spec.name, summary={"scheduler": setup.label}, manifest=told)
-    target = None if out is None else NewFolder(out, result.folder_name())
-    with nullcontext() if target is None else target as draft:
-        with nullcontext() if draft is None else TableFiles(draft) as files:
-            stream = Stream(setup, cluster, source, tally, ranges, files)
-            served = {"total": len(source), "on_done": stream.done}
-            setup.serve(cluster, stream.requests(), source.max_concurrency, progress, **served)
-            stream.end()
-        told |= {"wall_time": {"run_s": time.perf_counter() - began}, "streamed": True}
-        result = replace(result, summary=setup.summary(tally, ranges, source, cluster))
-        if draft is not None:
-            result.write_texts(draft)
-    return result if target is None else replace(result, folder=target.path)
+    target, finished = None if out is None else NewFolder(out, result.folder_name()), None
+    try:
+        with nullcontext() if target is None else target as draft:
+            with nullcontext() if draft is None else TableFiles(draft) as files:
+                stream = Stream(setup, cluster, source, tally, ranges, files)
+                served = {"total": len(source), "on_done": stream.done}
+                setup.serve(cluster, stream.requests(), source.max_concurrency, progress, **served)
+                stream.end()
+                finished = replace(result, summary=setup.summary(tally, ranges, source, cluster))
+            told |= {"wall_time": {"run_s": time.perf_counter() - began}, "streamed": True}
+            if draft is not None:
+                finished.write_texts(draft)
+    except SaveError as error:
+        error.result = finished
+        raise
+    return finished if target is None else replace(finished, folder=target.path)
 
 
 def _refuse_infeasible(cluster: Cluster, source: WorkloadStream, *, open_end: bool) -> None:
