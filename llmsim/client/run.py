@@ -17,6 +17,7 @@ from llmsim.client.outcome import Measured, measured_result
 from llmsim.client.protocol import body
 from llmsim.client.ready import Listing, Server, list_models, prepare, warm_up
 from llmsim.client.record import Record
+from llmsim.errors import ConfigError
 from llmsim.traces.workload import Workload, build_workload
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ async def bench(
     be reached or refuses what is asked, ConfigError and TraceError as `simulate` does. Failed requests raise nothing:
     they are rows.
     """
+    if spec.workload.hash_block_size is not None:
+        raise ConfigError(
+            f"workload.hash_block_size={spec.workload.hash_block_size}: the prompts of a bench are drawn and share "
+            "nothing, whatever the trace's hash_ids say; leave it out"
+        )
     prompt_seed = secrets.randbits(32) if spec.prompt_seed is None else spec.prompt_seed
     clock = Clock()
     async with open_session(clock, headers or {}, spec.timeout_s) as session:

@@ -99,6 +99,10 @@ class KVCache:
         """What a request that waits would find here; nothing in a cache without prefix caching."""
         return NO_HIT
 
+    def peek(self, request: Request, iterations: int = 0, growth: int = 0) -> int:
+        """Tokens of a request that are here, `iterations` into a run whose decodes have taken `growth` blocks since."""
+        return 0
+
     def adopt(self, request: Request, hit: Hit) -> None:
         """The request is admitted and holds what `match` has just found; before its first `allocate`."""
 

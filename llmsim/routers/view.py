@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsim.core.progress import Progress, ReplicaState, progress, standing
+from llmsim.core.progress import Progress, ReplicaState, iterations_over, progress, standing
 
 if TYPE_CHECKING:
     from llmsim.core.batch import Work
+    from llmsim.core.request import Request
     from llmsim.costs.base import CostModel
 
 FOR_EVER_NS = 1 << 62
@@ -67,6 +68,18 @@ class ReplicaView:
     def free_blocks(self) -> int:
         """KV blocks that nobody holds."""
         return self._progress.free_blocks
+
+    def cached_tokens(self, request: Request) -> int:
+        """Tokens of a new request that this replica's prefix cache holds; 0 without prefix caching."""
+        replica = self._replica
+        if replica.flight is None:
+            return replica.kv.peek(request)
+        batch, ends = replica.flight
+        done = iterations_over(ends, replica.env.now)
+        for prompt, chunk in zip(batch.prefills, batch.chunks, strict=True):
+            if prompt.content is not None:
+                replica.kv.fill(prompt, prompt.computed + done * chunk)
+        return replica.kv.peek(request, done, batch.decodes.growth(1, done) if batch.decodes is not None else 0)
 
     @property
     def prefill_tokens(self) -> int:

@@ -39,8 +39,7 @@ Machine = Callable[["ReplicaGroup", "CostModel"], "tuple[Executor, KVCache]"]
 
 def simulated(group: ReplicaGroup, cost: CostModel) -> tuple[Executor, KVCache]:
     """The Machine of a simulation: times from the cost model, blocks that are only counted."""
-    cache = PrefixCache if group.engine.enable_prefix_caching else KVCache
-    return SimulatedExecutor(cost), cache(group.num_blocks, group.block_size, group.engine.watermark)
+    return SimulatedExecutor(cost), group.kv_cache()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +81,11 @@ class ReplicaGroup:
     def count(self) -> int:
         """Replicas that are there at any time."""
         return len(self.lifetimes)
+
+    def kv_cache(self) -> KVCache:
+        """The cache of one replica, whose blocks are only counted."""
+        cache = PrefixCache if self.engine.enable_prefix_caching else KVCache
+        return cache(self.num_blocks, self.block_size, self.engine.watermark)
 
     def add_to(self, cluster: Cluster, spec: RunSpec, observer: Observer | None, machine: Machine = simulated) -> None:
         """Add the replicas to the cluster, each with a policy of its own, on what `machine` makes."""

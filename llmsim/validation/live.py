@@ -80,6 +80,11 @@ def serve_live(
 
     def machine(group: ReplicaGroup, cost: CostModel) -> tuple[Executor, KVCache]:
         _check_fit(group, runner)
+        if group.engine.enable_prefix_caching:
+            raise ConfigError(
+                "engine.enable_prefix_caching is true, but the live executor shares no blocks between requests yet; "
+                "leave it out"
+            )
         kv = PagedKVCache(group.num_blocks, group.block_size, group.engine.watermark)
         executors.append(LiveExecutor(runner, kv, seed=spec.seed, clock=clock, aside=aside))
         return executors[-1], kv
@@ -132,7 +137,7 @@ def replay(
     """
 
     def machine(group: ReplicaGroup, cost: CostModel) -> tuple[Executor, KVCache]:
-        kv = KVCache(group.num_blocks, group.block_size, group.engine.watermark)
+        kv = group.kv_cache()
         return ReplayExecutor(iterations["end_ns"].tolist()), kv
 
     log = CompositionLog()

@@ -64,6 +64,6 @@ def simulate_at(spec: RunSpec, speed: Speed, scheduler: Any = None, workload: Wo
     def machine(group: ReplicaGroup, _: CostModel) -> tuple[Executor, KVCache]:
         calibration = group.calibration
         executor = PacedExecutor(calibration.batch_time.cost_model(), speed, calibration.host_overhead.seconds)
-        return executor, KVCache(group.num_blocks, group.block_size, group.engine.watermark)
+        return executor, group.kv_cache()
 
     return simulate(spec.replace(step_by_step=True), scheduler=scheduler, workload=workload, machine=machine)

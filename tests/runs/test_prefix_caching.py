@@ -15,6 +15,7 @@ from llmsim.cli import app
 from llmsim.core.content import Content
 from llmsim.errors import ConfigError, LlmsimError
 from llmsim.runs.simulation import simulate
+from llmsim.studies.capacity.bound import fluid_bound_rps
 from llmsim.traces.workload import Workload
 
 SYSTEM = ("system", 160)
@@ -175,3 +176,11 @@ def test_the_infinite_cache_finds_what_the_readme_counted(name, block, rate, sha
     facts = json.loads(said.stdout)["prefix_cache"]
     assert facts["hash_block_size"] == block
     assert round(100 * facts["token_hit_rate"], 1) == rate
+
+
+def test_the_fluid_bound_leaves_out_what_an_infinite_cache_finds(tmp_path):
+    run = traced(write_trace(tmp_path / "chat.jsonl", conversation(12)))
+    without = run.replace(engine=replace(run.engine, enable_prefix_caching=None))
+    assert fluid_bound_rps(run) > 1.5 * fluid_bound_rps(without)
+    untold = run.replace(workload=replace(run.workload, hash_block_size=None))
+    assert fluid_bound_rps(untold) == fluid_bound_rps(without)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from llmsim.core.kvcache import NO_HIT, Hit, KVCache
 from llmsim.core.prefix.free_queue import FreeQueue
-from llmsim.core.prefix.holding import ENDLESS, Freed, Holding, segments
+from llmsim.core.prefix.holding import ENDLESS, Freed, Holding, collect, segments
 from llmsim.core.prefix.tree import Branch
 from llmsim.core.request import NEVER
 
@@ -43,6 +43,8 @@ class PrefixCache(KVCache):
     _freed: list[Freed] = field(default_factory=list, init=False, repr=False)
     """What those who ended at `_freed_ns` held, until somebody asks."""
     _freed_ns: int = field(default=NEVER, init=False, repr=False)
+    _ahead: int = field(default=0, init=False, repr=False)
+    """Iterations that decodes have run since their lengths were brought up to date."""
     _decodes: DecodeSet | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -66,10 +68,17 @@ class PrefixCache(KVCache):
             stop = min(limit, leaves)
             if branch in self._growing:
                 self._grow(branch, ENDLESS)
-            self._collect(branch, stop, hit)
+            collect(branch, stop, hit)
             if hit.blocks < stop or stop == limit:
                 break
         return hit
+
+    def peek(self, request: Request, iterations: int = 0, growth: int = 0) -> int:
+        """Tokens that it would find now, `iterations` into a run for which decodes have taken `growth` blocks since."""
+        self._ahead = iterations
+        hit = self.match(request)
+        self._ahead = 0
+        return self._queue.outlive(growth, hit) * self.block_size
 
     def _known_way(self, request: Request) -> Iterator[tuple[Branch, int]]:
         """The branches of its sequence as far as there are any, each with the block at which it is left."""
@@ -81,18 +90,6 @@ class PrefixCache(KVCache):
             branch = found
             at += tokens
             yield branch, at // self.block_size
-
-    @staticmethod
-    def _collect(branch: Branch, stop: int, hit: Hit) -> None:
-        for column in branch.columns:
-            if hit.blocks >= stop:
-                return
-            extent = column[0]
-            until = min(extent.stop, stop)
-            if not extent.holders:
-                hit.free += until - hit.blocks
-            hit.blocks = until
-            hit.extents.append((extent, until))
 
     def adopt(self, request: Request, hit: Hit) -> None:
         """The request is admitted and holds what it has found."""
@@ -185,7 +182,8 @@ class PrefixCache(KVCache):
                     growing.append((holding, its))
             elif request in decodes:
                 served = request.rank < rank
-                growing.append((holding, (decodes.length(request) - self.in_flight - (not served)) // size))
+                known = decodes.length(request) + self._ahead - self.in_flight - (not served)
+                growing.append((holding, known // size))
             elif request.computed >= request.prefill_tokens:  # it sits this batch out, or has emitted its last token
                 growing.append((holding, (request.length - 1 - self.in_flight) // size))
         if len(growing) == 1:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmsim.core.prefix.holding import Freed
 from llmsim.core.prefix.tree import Extent
+
+if TYPE_CHECKING:
+    from llmsim.core.kvcache import Hit
 
 
 class FreeQueue:
@@ -65,6 +70,21 @@ class FreeQueue:
         extent.before.after = extent.after
         extent.after.before = extent.before
         extent.before = extent.after = extent
+
+    def outlive(self, blocks: int, hit: Hit) -> int:
+        """How many blocks of a hit are still findable when the first `blocks` blocks of the queue have been reused."""
+        gone: dict[Extent, int] = {}
+        extent = self._end.after
+        while blocks > 0:
+            gone[extent] = min(blocks, extent.stop - extent.first)
+            blocks -= gone[extent]
+            extent = extent.after
+        for found, until in hit.extents:
+            assert found.branch is not None
+            left = max(copy.stop - gone.get(copy, 0) for copy in found.branch.copies(found))
+            if left < until:
+                return left
+        return hit.blocks
 
     def reuse(self, blocks: int) -> None:
         """Take out the first `blocks` blocks (at most all); what they hold is lost."""

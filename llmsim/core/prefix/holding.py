@@ -10,6 +10,7 @@ from llmsim.core.prefix.tree import Branch, Extent
 
 if TYPE_CHECKING:
     from llmsim.core.content import Stream
+    from llmsim.core.kvcache import Hit
     from llmsim.core.request import Request
 
 ENDLESS = 1 << 60
@@ -62,6 +63,19 @@ class Freed:
     def blocks(self) -> int:
         """Blocks that have become free."""
         return self.unhashed + self.hashed + sum(extent.stop - extent.first for extent in self.extents())
+
+
+def collect(branch: Branch, stop: int, hit: Hit) -> None:
+    """Add to the hit what the branch holds of the blocks that follow, before `stop`."""
+    for column in branch.columns:
+        if hit.blocks >= stop:
+            return
+        extent = column[0]
+        until = min(extent.stop, stop)
+        if not extent.holders:
+            hit.free += until - hit.blocks
+        hit.blocks = until
+        hit.extents.append((extent, until))
 
 
 def segments(request: Request) -> Iterator[tuple[Stream | tuple[int], int]]:

@@ -107,6 +107,10 @@ class Branch:
             self.columns.append(added[-1:])
         return added
 
+    def copies(self, extent: Extent) -> Column:
+        """All that hold the same blocks, this one among them."""
+        return self.columns[self._column(extent)]
+
     def isolate(self, extent: Extent, blocks: int) -> None:
         """Where there are copies, cut all so that the last `blocks` blocks of this one are an extent."""
         if len(self.columns[self._column(extent)]) > 1:
