@@ -21,10 +21,20 @@ def explained(error: Exception) -> str | None:
     if isinstance(error, LlmsimError):
         at = place(theirs[-1].tb_frame.f_code.co_filename, theirs[-1].tb_lineno) if theirs else ""
         said = not at or at.rpartition(":")[0] in str(error)
-        return f"error: {error}" + ("" if said else f" ({at})")
+        return _shortened(f"error: {error}" + ("" if said else f" ({at})"))
     if theirs:
         return "".join(traceback.format_exception(error.with_traceback(theirs[0]))).rstrip()
     return f"error: {error}" if isinstance(error, OSError) else None
+
+
+LONGEST = 2000
+"""Characters of a line; a value of megabytes in a message helps nobody."""
+
+
+def _shortened(text: str) -> str:
+    half = LONGEST // 2
+    lines = text.split("\n")
+    return "\n".join(x if len(x) <= LONGEST else f"{x[:half]} ... {x[-half:]}" for x in lines)
 
 
 def _users_part(trace: TracebackType | None) -> Iterator[TracebackType]:

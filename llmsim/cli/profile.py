@@ -136,10 +136,10 @@ def _say_what_is_there(campaign: Campaign) -> None:
 
 
 def _fit_run(folder: Path) -> Fitted:
-    import pandas as pd
     import yaml
 
     from llmsim.calibrate.fitting.calibrate import calibrate_run
+    from llmsim.runs.loading import read_table
     from llmsim.runs.results import Result
 
     result = Result.load(folder)
@@ -148,7 +148,7 @@ def _fit_run(folder: Path) -> Fitted:
     return calibrate_run(
         config["calibration"],
         result.iterations,
-        pd.read_parquet(timings) if timings.exists() else None,
+        read_table(timings) if timings.exists() else None,
         f"the run {folder.name}",
         shlex.join(["llmsim", *sys.argv[1:]]),
     )

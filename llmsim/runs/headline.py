@@ -13,6 +13,8 @@ import yaml
 
 from llmsim.runs.folders import saving, slug
 
+FORMAT = 1
+"""Of run directories, in meta.json; one without it is older."""
 CONFIG, META, SUMMARY = "config.resolved.yaml", "meta.json", "summary.json"
 
 
@@ -52,7 +54,7 @@ class Headline:
 
     def write_texts(self, folder: Path) -> None:
         """The files of a run directory that hold no tables. SaveError if they cannot be written."""
-        meta = {"name": self.name} | self.manifest
+        meta = {"format": FORMAT, "name": self.name} | self.manifest
         meta.pop("config", None)
         with saving(folder):
             (folder / CONFIG).write_text(config_text(self.manifest), encoding="utf-8")

@@ -3,12 +3,12 @@
 A run directory `<out>/<utc>-<name>-<hash>/` holds config.resolved.yaml, meta.json (where it comes from, wall
 times included), summary.json (byte-identical for the same config and seed), requests.parquet,
 iterations.parquet and token_ranges.parquet. A run measured on a server, whose iterations nobody saw, holds
-token_times.parquet instead of these two. It appears complete or not at all, and never replaces another.
+token_times.parquet instead of these two. SHA256SUMS says what the files held. It appears complete or not at all, and
+never replaces another.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from llmsim.errors import ConfigError, SaveError
 from llmsim.metrics.timeline import Timeline
 from llmsim.runs.folders import NewFolder, saving
 from llmsim.runs.frames import comparison_frame, result_html
 from llmsim.runs.headline import CONFIG, META, SUMMARY, Headline
+from llmsim.runs.loading import check_together, read_config, read_meta, read_summary, read_table
 from llmsim.runs.parquet import options
+from llmsim.runs.sealed import check_seal, is_sealed, seal
 from llmsim.runs.tables import no_iterations
 
 TABLES = ("requests", "iterations", "token_ranges")
@@ -69,6 +70,7 @@ class Result(Headline):
                     table.to_parquet(draft / f"{name}.parquet", index=False, **options(table))
                 for name, text in (files or {}).items():
                     (draft / name).write_text(text, encoding="utf-8")
+                seal(draft)
         except SaveError as error:
             error.result = self
             raise
@@ -79,7 +81,8 @@ class Result(Headline):
         """Read a run directory; of `tables` (TABLES, None: all) the rows, of the others only the columns.
 
         Of a long run `tables=["requests"]` takes a fraction of the memory. Raises ConfigError, naming the file, if
-        it is not a complete run, and for a table that it does not have.
+        it is not a complete run, if a file is damaged, edited or of a newer llmsim (sealed, loading), and for a table
+        that it does not have.
         """
         folder = Path(folder)
         missing = [name for name in (META, SUMMARY, CONFIG) if not (folder / name).is_file()]
@@ -89,15 +92,18 @@ class Result(Headline):
             raise ConfigError(f"{folder}: is no complete run directory, {', '.join(missing)} missing")
         if unknown := [name for name in tables or () if name not in known]:
             raise ConfigError(f"{folder}: a run has the tables {', '.join(known)} but not {unknown[0]!r}")
-        meta = _read_json(folder / META)
+        meta, summary, config = read_meta(folder / META), read_summary(folder / SUMMARY), read_config(folder / CONFIG)
         wanted = known if tables is None else tables
-        frames = {name: _table(folder / f"{name}.parquet", rows=name in wanted) for name in known}
+        check_seal(folder, [META, SUMMARY, CONFIG, *(f"{name}.parquet" for name in wanted)])
+        frames = {name: read_table(folder / f"{name}.parquet", rows=name in wanted) for name in known}
         if meta.get("streamed"):  # written as the run went on
             frames = {name: in_order(name, table) for name, table in frames.items()}
+        if tables is None and not is_sealed(folder):
+            check_together(frames, folder)
         return cls(
             name=str(meta.pop("name", folder.name)),
-            summary=_read_json(folder / SUMMARY),
-            manifest={"config": (folder / CONFIG).read_text(encoding="utf-8"), **meta},
+            summary=summary,
+            manifest={"config": config, **meta},
             **({} if known is TABLES else dict(zip(TABLES[1:], no_iterations(), strict=True))),
             **frames,
         )
@@ -111,23 +117,7 @@ class Result(Headline):
         return result_html(self)
 
 
-def _table(path: Path, *, rows: bool) -> pd.DataFrame:
-    """A table, or its columns without a row."""
-    table: pd.DataFrame = pd.read_parquet(path) if rows else pq.read_schema(path).empty_table().to_pandas()
-    return table
-
-
 def in_order(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """A table of TABLES as a run in memory has it: requests by id, iterations by replica and number."""
     keys = ["replica", "iteration"] if name == "iterations" else ["id"]
     return table.sort_values(keys, kind="stable", ignore_index=True)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path}: is no JSON: {error}") from error
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: must hold an object but holds {type(loaded).__name__}")
-    return loaded

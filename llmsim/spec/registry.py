@@ -17,11 +17,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
 from llmsim.core.contract.policy import no_dataclass
 from llmsim.errors import ConfigError, did_you_mean, nearest, place
 from llmsim.spec.strict import WORDS
+from llmsim.spec.yaml_text import load_yaml
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "scheduler": {
@@ -118,8 +117,8 @@ def as_mapping(kind: str, choice: object) -> dict[str, Any]:
         if key in options:
             raise ConfigError(f"{kind} {choice!r}: {key!r} is given twice")
         try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            options[key] = load_yaml(value, key)
+        except ConfigError as error:
             raise ConfigError(f"{kind} {choice!r}: {value!r} is no value; write it as in YAML") from error
     return options
 

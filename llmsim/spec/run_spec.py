@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from llmsim.errors import ConfigError
-from llmsim.spec import strict
+from llmsim.spec import registry, strict
 from llmsim.spec.cluster_spec import LONGEST_S, ClusterSpec, EngineSpec, GroupSpec, StepSpec, at_least
+from llmsim.spec.yaml_text import MOST_BYTES, load_yaml
 from llmsim.traces.spec import WorkloadSpec
 
 __all__ = [
@@ -74,6 +75,10 @@ class RunSpec:
                 "horizon"
             )
         check_percentiles(self.percentiles)
+        _check_named("scheduler", self.scheduler)
+        _check_named("router", self.cluster.router)
+        for group in self.cluster.groups:
+            _check_named("scheduler", group.scheduler)
         for group in self.cluster.groups:
             _same_semantics(self.engine, group.engine)
         if self.definitions not in DEFINITIONS:
@@ -96,6 +101,12 @@ def check_percentiles(percentiles: Sequence[float] | None) -> None:
             f"percentiles must be numbers from 0 to 100, each once, but got {got}; give for instance [50, 95, 99], or "
             "leave it out for 50, 90 and 99"
         )
+
+
+def _check_named(kind: str, choice: object) -> None:
+    if isinstance(choice, Mapping) and not isinstance(choice.get("name"), str):
+        known = ", ".join(registry.names(kind))
+        raise ConfigError(f"{kind} needs a name but got {dict(choice)!r:.200}; write {{name: ...}}, one of {known}")
 
 
 def _same_semantics(engine: EngineSpec, other: EngineSpec | None) -> None:
@@ -169,13 +180,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file; ConfigError for anything else, duplicate keys included."""
     try:
         with open(path, encoding="utf-8") as file:
-            loaded = yaml.load(file, Loader=_UniqueKeys)  # a SafeLoader
+            text = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is no YAML: byte {error.start} is not UTF-8; save it as UTF-8") from error
+    loaded = load_yaml(text, str(path))
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must hold a mapping (key: value lines) but holds {type(loaded).__name__}")
     return loaded
@@ -198,9 +208,9 @@ def apply_override(mapping: dict[str, Any], line: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set takes key=value, for instance engine.num_blocks=8000, but got {line!r}")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {line}: the value is no YAML") from error
+        value = load_yaml(text, "it")
+    except ConfigError as error:
+        raise ConfigError(f"--set {line:.200}: the value is no YAML of a run, {error}") from None
     put(mapping, key, value)
 
 
@@ -235,24 +245,3 @@ def anchor_paths(mapping: dict[str, Any], folder: Path) -> None:
     for holder, key in holders:
         if isinstance(holder, dict) and isinstance(holder.get(key), str) and (folder / holder[key]).is_file():
             holder[key] = str(folder / holder[key])
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, where YAML would keep the last."""
-
-
-def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue  # `<<: *other` is no key of its own
-        key = loader.construct_object(key_node, deep=True)
-        if isinstance(key, list | dict):
-            raise yaml.MarkedYAMLError(problem=f"{key!r} cannot be a key", problem_mark=key_node.start_mark)
-        if key in seen:
-            raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)

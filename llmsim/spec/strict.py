@@ -19,13 +19,14 @@ WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", 
 def load(cls: type[T], mapping: object, where: str, at: str = "") -> T:
     """An instance of dataclass `cls`; `where` (a file) and `at` (a key) name the place in errors."""
     if not isinstance(mapping, dict):
-        raise ConfigError(f"{where}: {at or 'the run'} must be a mapping but got {mapping!r}")
+        raise ConfigError(f"{where}: {at or 'the run'} must be a mapping but got {mapping!r:.200}")
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     values = {}
     for key, value in mapping.items():
         if key not in fields:
-            raise ConfigError(f"{where}: [{at or 'run'}] has no option {key!r}.{did_you_mean(str(key), fields)}")
+            hint = did_you_mean(str(key)[:200], fields)
+            raise ConfigError(f"{where}: [{at or 'run'}] has no option {key!r:.200}.{hint}")
         values[key] = _convert(hints[key], value, where, f"{at}.{key}" if at else str(key))
     missing = [
         name
@@ -80,7 +81,7 @@ def _convert(hint: Any, value: Any, where: str, at: str) -> Any:
         if isinstance(option, type) and type(value) is option:
             return value
     wanted = " or ".join(dict.fromkeys(_in_words(option) for option in options))
-    raise ConfigError(f"{where}: {at} must be {wanted} but got {value!r}")
+    raise ConfigError(f"{where}: {at} must be {wanted} but got {value!r:.200}")
 
 
 def _in_words(option: Any) -> str:

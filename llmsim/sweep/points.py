@@ -20,7 +20,7 @@ from llmsim.spec.run_spec import RunSpec, load_runs, put
 from llmsim.sweep.grid import Grid, Group
 from llmsim.sweep.inputs import Digests, absolute, content, digests_of
 
-FORMAT = 1
+FORMAT = 2
 """Of what is on disk: a change of it makes every point a new one."""
 KEY_LENGTH = 24
 PATH_FIELDS = ("trace", "calibration")

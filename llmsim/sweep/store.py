@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 PLAN, POINTS = "sweep.json", "points"
 RESULTS, MEANS = "results.parquet", "means.parquet"
+DIGEST = "sha256"
+"""Of the rest of a file, in it: figures of another run are numbers like any other."""
+AGAIN = "delete it and run the sweep again"
 
 
 class Store:
@@ -62,9 +66,12 @@ class Store:
             mapping = _read(path)
             commit = mapping.pop("commit", None)
             try:
-                self._known[key] = Outcome(**mapping)
+                outcome = Outcome(**mapping)
             except TypeError as error:
-                raise ConfigError(f"{path}: is no run of a sweep: {error}; delete it and run the sweep again") from None
+                raise ConfigError(f"{path}: is no run of a sweep: {error}; {AGAIN}") from None
+            if outcome.key != key:
+                raise ConfigError(f"{path}: holds the run {outcome.key}, not the one it is named after; {AGAIN}")
+            self._known[key] = outcome
             if commit != self._commit:
                 others.add(str(commit)[:12])
         return [
@@ -120,13 +127,20 @@ class Store:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """What `_write` wrote. ConfigError for a file that is damaged, or was changed since."""
     try:
         loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as JSON: {error}; delete it and run the sweep again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON: {error}; {AGAIN}") from None
     if not isinstance(loaded, dict):
-        raise ConfigError(f"{path}: must hold an object but holds {type(loaded).__name__}; delete it and run again")
+        raise ConfigError(f"{path}: must hold an object but holds {type(loaded).__name__}; {AGAIN}")
+    if loaded.pop(DIGEST, None) != _digest(loaded):
+        raise ConfigError(f"{path}: is not what was saved, by its {DIGEST}: damaged, or edited; {AGAIN}")
     return loaded
+
+
+def _digest(mapping: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(mapping, sort_keys=True).encode()).hexdigest()
 
 
 def _write(path: Path, mapping: dict[str, Any]) -> None:
@@ -135,7 +149,7 @@ def _write(path: Path, mapping: dict[str, Any]) -> None:
     try:
         with saving(path):
             with draft.open("w", encoding="utf-8") as file:
-                json.dump(mapping, file, ensure_ascii=False)
+                json.dump({**mapping, DIGEST: _digest(mapping)}, file, ensure_ascii=False)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(path)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from llmsim.errors import ConfigError
 from llmsim.runs.folders import saving
+from llmsim.runs.loading import read_table
 from llmsim.runs.results import Result
 
 TABLES = ("timings", "composition")
@@ -42,4 +43,4 @@ class LiveRun:
         for name in TABLES:
             if not (folder / f"{name}.parquet").is_file():
                 raise ConfigError(f"{folder}: has no {name}.parquet; live runs are what `llmsim validate --out` saves")
-        return cls(result=Result.load(folder), **{name: pd.read_parquet(folder / f"{name}.parquet") for name in TABLES})
+        return cls(result=Result.load(folder), **{name: read_table(folder / f"{name}.parquet") for name in TABLES})

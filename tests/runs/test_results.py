@@ -39,6 +39,7 @@ def test_save_and_load_give_the_same_result(tmp_path: Path) -> None:
     folder = saved.save(tmp_path / "runs", utc=WHEN)
     assert folder.name.startswith("20260102T030405Z-a-run-of-b-mine-b-")
     assert sorted(path.name for path in folder.iterdir()) == [
+        "SHA256SUMS",
         "config.resolved.yaml",
         "iterations.parquet",
         "meta.json",

@@ -20,6 +20,7 @@ from llmsim.runs.headline import Headline
 from llmsim.runs.manifest import manifest
 from llmsim.runs.parquet import TableFiles
 from llmsim.runs.results import Result
+from llmsim.runs.sealed import seal
 from llmsim.runs.setup import RunSetup, names_models
 from llmsim.runs.streaming.stream import Stream
 from llmsim.spec.run_spec import as_run
@@ -102,6 +103,7 @@ def simulate_stream(
             told |= {"wall_time": {"run_s": time.perf_counter() - began}, "streamed": True}
             if draft is not None:
                 finished.write_texts(draft)
+                seal(draft)
     except SaveError as error:
         error.result = finished
         raise

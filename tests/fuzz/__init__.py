@@ -1,0 +1,1 @@
+"""Seeded mutations of what llmsim reads: a clean refusal or a sound result, never a traceback."""
