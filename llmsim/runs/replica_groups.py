@@ -20,6 +20,7 @@ from llmsim.engine.recorder import Recorder
 from llmsim.errors import CapacityError, ConfigError
 from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.metrics.service import GroupStays, Stay
+from llmsim.runs.engine_settings import Settings, settled
 from llmsim.spec import registry
 from llmsim.spec.cluster_spec import GroupSpec
 from llmsim.units import to_ns
@@ -39,15 +40,21 @@ Machine = Callable[["ReplicaGroup", "CostModel"], "tuple[Executor, KVCache]"]
 
 def simulated(group: ReplicaGroup, cost: CostModel) -> tuple[Executor, KVCache]:
     """The Machine of a simulation: times from the cost model, blocks that are only counted."""
+    return SimulatedExecutor(cost), counted_cache(group)
+
+
+def counted_cache(group: ReplicaGroup) -> KVCache:
+    """The cache of one replica in a simulation: blocks that are only counted, found again if the engine does so."""
     cache = PrefixCache if group.engine.enable_prefix_caching else KVCache
-    return SimulatedExecutor(cost), cache(group.num_blocks, group.block_size, group.engine.watermark)
+    return cache(group.num_blocks, group.block_size, group.engine.watermark)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaGroup:
     """Equal replicas, a life each: the engine's numbers once spec and calibration are put together.
 
-    `model` is what requests ask for, `gpus` how many cards a replica takes.
+    `model` is what requests ask for, `gpus` how many cards a replica takes. `settings` are those of the engine that
+    `engine.name` names (None without).
     """
 
     lifetimes: tuple[Lifetime, ...]
@@ -59,23 +66,31 @@ class ReplicaGroup:
     block_size: int
     num_blocks: int
     max_model_len: int
+    settings: Settings | None = None
 
     @classmethod
     def of(cls, replicas: int | GroupSpec, calibration: str, engine: EngineSpec, scheduler: Any) -> ReplicaGroup:
-        """Load the calibration; what group and engine leave open is the calibration's, blocks by `kv_blocks`."""
+        """Load the calibration; what group and engine leave open is a named engine's, else the calibration's.
+
+        Blocks by `kv_blocks`.
+        """
         group = GroupSpec(replicas=replicas) if isinstance(replicas, int) else replicas
         loaded = _with_overhead(load_calibration(calibration), engine.host_overhead_s)
+        whole = settled(loaded, engine, scheduler)
+        loaded, engine = whole.calibration, whole.engine
         model, gpus = model_and_gpus(loaded.model)
+        size, blocks = engine.block_size or loaded.kv.block_size, kv_blocks(loaded, engine)
         return cls(
             lifetimes_of(group.replicas, group.schedule or (), to_ns(engine.startup_lag_s)),
             group.model or model,
             gpus,
             loaded,
             engine,
-            scheduler,
-            engine.block_size or loaded.kv.block_size,
-            kv_blocks(loaded, engine),
+            whole.scheduler,
+            size,
+            blocks,
             engine.max_model_len or loaded.max_model_len,
+            None if whole.settings is None else whole.settings | {"block_size": size, "num_blocks": blocks},
         )
 
     @property

@@ -15,8 +15,17 @@ from llmsim.metrics import Definitions, Slo, TallyOptions, parse_slo
 from llmsim.metrics.json_values import json_value
 from llmsim.metrics.service import presence_of, service_report
 from llmsim.metrics.summary import asked_for, percentiles_with, summary_of
+from llmsim.runs.engine_settings import engine_report
 from llmsim.runs.labels import policies_label
-from llmsim.runs.notes import engine_numbers, idle_models, idle_watermarks, late_steps, over_the_limit, unproven
+from llmsim.runs.notes import (
+    engine_numbers,
+    idle_models,
+    idle_watermarks,
+    late_steps,
+    over_the_limit,
+    unknown_gpus,
+    unproven,
+)
 from llmsim.runs.replica_groups import (
     Machine,
     groups_of,
@@ -130,6 +139,7 @@ class RunSetup:
         """Name and policy, every metric, who was there when, and how far the calibrations were stretched."""
         spec = self.spec
         summary: dict[str, Any] = {"name": spec.name, "scheduler": self.label, "seed": spec.seed}
+        summary |= engine_report([group.settings for group in self.groups])
         pools = cluster.pools
         stays = stays_of(self.groups, pools.left_ns) if pools is not None and spec.cluster.scheduled else []
         tally.were_there(presence_of(stays) if stays else None)
@@ -156,6 +166,7 @@ class RunSetup:
         notes = [
             *over_the_limit(cluster.replicas),
             *engine_numbers(self.groups),
+            *unknown_gpus(self.groups),
             *idle_watermarks(self.groups, cluster.replicas),
             *idle_models(members_of(self.groups), workload.slo_classes),
             *unproven(self.calibrations),

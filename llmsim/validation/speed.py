@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmsim.core.kvcache import KVCache
 from llmsim.executors.base import Executor
+from llmsim.runs.replica_groups import counted_cache
 from llmsim.runs.simulation import simulate
 from llmsim.units import FS_PER_NS
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from llmsim.core.batch import Batch
+    from llmsim.core.kvcache import KVCache
     from llmsim.costs.base import CostModel
     from llmsim.runs.replica_groups import ReplicaGroup
     from llmsim.runs.results import Result
@@ -64,6 +65,6 @@ def simulate_at(spec: RunSpec, speed: Speed, scheduler: Any = None, workload: Wo
     def machine(group: ReplicaGroup, _: CostModel) -> tuple[Executor, KVCache]:
         calibration = group.calibration
         executor = PacedExecutor(calibration.batch_time.cost_model(), speed, calibration.host_overhead.seconds)
-        return executor, KVCache(group.num_blocks, group.block_size, group.engine.watermark)
+        return executor, counted_cache(group)
 
     return simulate(spec.replace(step_by_step=True), scheduler=scheduler, workload=workload, machine=machine)
