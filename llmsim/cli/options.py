@@ -168,6 +168,11 @@ class SimulationOptions:
         typer.Option(help="NAME[,option=value...] (sarathi, vllm_v1, slai, ...) or file.py:Class; repeat to compare."),
         Sets("schedulers"),
     ] = None
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="Engine and version with its defaults on the GPU (llmsim engines); repeat to compare."),
+        Compares("engine.name"),
+    ] = None
     replicas: Annotated[
         list[int] | None,
         typer.Option(help="Model instances behind the router; repeat to compare."),

@@ -1,4 +1,4 @@
-"""`llmsim schedulers` and `llmsim routers`: which there are, with their options and what they follow."""
+"""`llmsim schedulers`, `routers` and `engines`: which there are, with their options, defaults and what they follow."""
 
 from __future__ import annotations
 
@@ -21,6 +21,19 @@ def schedulers(names: Names = None, as_json: Json = False) -> None:
 def routers(names: Names = None, as_json: Json = False) -> None:
     """List the routers: options with types and defaults, and what each follows."""
     _show("router", names, as_json)
+
+
+def engines(as_json: Json = False) -> None:
+    """List the engines: version, and what a server of it starts with on each class of GPU."""
+    from llmsim.spec.engines import engines as known
+    from llmsim.spec.engines import engines_text
+
+    found = known()
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    print(engines_text(found))
+    print("\nUse: --engine NAME, or engine: {name: NAME} in YAML, in groups too; docs/clusters.md has more.")
 
 
 def _show(kind: str, names: list[str] | None, as_json: bool) -> None:

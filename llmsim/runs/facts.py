@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from llmsim.metrics import parse_slo
+from llmsim.runs.engine_settings import engine_words
 from llmsim.runs.replica_groups import model_and_gpus
 from llmsim.traces.distributions import DistributionSpec
 
 if TYPE_CHECKING:
     from llmsim.runs.headline import Headline
 
-FACTS = SERVED, REPLICAS, REQUESTS, OFFERED, SLO = "GPU and model", "replicas", "requests", "offered", "SLO"
+FACTS = SERVED, ENGINE, REPLICAS, REQUESTS, OFFERED, SLO = (
+    "GPU and model", "engine", "replicas", "requests", "offered", "SLO"
+)  # fmt: skip
 """The facts of a run, in the order in which they are told."""
 OPEN = ("poisson", "gamma", "constant", "bursts", "on_off")
 
@@ -43,7 +46,11 @@ def facts_of(
 ) -> dict[str, str]:
     """The facts in a run's description; `workload` is what the manifest says of its requests, `calibrations` names."""
     wanted, drawn = config.get("workload") or {}, workload or {}
-    found = {SERVED: _served(config, calibrations), REPLICAS: _replicas(config, calibrations)}
+    found = {
+        SERVED: _served(config, calibrations),
+        ENGINE: engine_words(summary or {}) or _engine(config),
+        REPLICAS: _replicas(config, calibrations),
+    }
     if wanted:
         found |= {REQUESTS: _requests(wanted, drawn), OFFERED: offered(wanted, drawn, summary or {}), SLO: _slo(config)}
     return {name: words for name, words in found.items() if words}
@@ -86,6 +93,13 @@ def _served(config: Mapping[str, Any], names: Sequence[str]) -> str:
     given = [group.get("calibration") or config.get("calibration") for group in groups] or [config.get("calibration")]
     known = list(names) if len(names) == len(dict.fromkeys(given)) else [str(name) for name in given if name]
     return ", ".join(dict.fromkeys(device(name) for name in known))
+
+
+def _engine(config: Mapping[str, Any]) -> str:
+    """The engines that are named, without what their names settled."""
+    groups = (config.get("cluster") or {}).get("groups") or [{}]
+    each = [(group.get("engine") or config.get("engine") or {}).get("name") for group in groups]
+    return " and ".join(dict.fromkeys(str(name or "no named engine") for name in each)) if any(each) else ""
 
 
 def _replicas(config: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llmsim.runs.headline import Headline
     from llmsim.spec.run_spec import RunSpec
 
-ALWAYS = ("calibration", "replicas", "lengths", "load")
+ALWAYS = ("calibration", "engine", "replicas", "lengths", "load")
 """What is told wherever it differs; anything else only where runs have the same name without."""
 MOST_OPTIONS = 3
 """Options beside the usual ones that a name tells: more are a table's matter."""
@@ -82,6 +82,7 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     keys = [key for key in differences(configs) if key != "name" and not key.startswith("scheduler")]
     parts = {
         "calibration": ("calibration",),
+        "engine": ("engine.name",),
         "replicas": ("cluster.replicas",),
         "lengths": ("workload.trace", "workload.lengths"),
         "load": ("workload.arrivals", "workload.time_scale"),
@@ -104,6 +105,8 @@ def _words(part: str, config: Mapping[str, Any]) -> str:
     workload = config.get("workload") or {}
     if part == "calibration":
         return str(config.get("calibration", "-")).removesuffix(".json")
+    if part == "engine":
+        return str((config.get("engine") or {}).get("name", "no named engine"))
     if part == "replicas":
         return f"replicas={(config.get('cluster') or {}).get('replicas', 1)}"
     if part == "lengths":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llmsim.errors import slip_of
 from llmsim.schedulers.base import Scheduler
 from llmsim.spec.cluster_spec import EngineSpec
+from llmsim.spec.engines import gpu_class
 from llmsim.units import GIB, SECOND, to_ns
 
 if TYPE_CHECKING:
@@ -122,6 +123,17 @@ def _engine_numbers(group: ReplicaGroup) -> Iterator[str]:
             f"engine.max_model_len={longest} is past the {native:,} positions (max_position_embeddings) that "
             f"{group.calibration.model} was made for: vLLM refuses that, and answers there would be of no use"
         )
+
+
+def unknown_gpus(groups: Sequence[ReplicaGroup]) -> list[str]:
+    """A line for each device that a named engine serves on and whose class nobody knows."""
+    devices = dict.fromkeys(group.calibration.device for group in groups if group.settings is not None)
+    return [
+        f"the memory of the device {device} is not known, so its engine has the defaults of small GPUs, as vLLM where "
+        "it cannot read it; give max_num_batched_tokens and max_num_seqs (--scheduler vllm_v1,...) if it has 70 GiB"
+        for device in devices
+        if not gpu_class(device)[1]
+    ]
 
 
 def idle_watermarks(groups: Sequence[ReplicaGroup], replicas: Sequence[Replica]) -> list[str]:

@@ -20,6 +20,7 @@ from llmsim.engine.recorder import Recorder
 from llmsim.errors import CapacityError, ConfigError
 from llmsim.executors.simulated import SimulatedExecutor
 from llmsim.metrics.service import GroupStays, Stay
+from llmsim.runs.engine_settings import Settings, settled
 from llmsim.spec import registry
 from llmsim.spec.cluster_spec import GroupSpec
 from llmsim.units import to_ns
@@ -46,7 +47,8 @@ def simulated(group: ReplicaGroup, cost: CostModel) -> tuple[Executor, KVCache]:
 class ReplicaGroup:
     """Equal replicas, a life each: the engine's numbers once spec and calibration are put together.
 
-    `model` is what requests ask for, `gpus` how many cards a replica takes.
+    `model` is what requests ask for, `gpus` how many cards a replica takes. `settings` are those of the engine that
+    `engine.name` names (None without).
     """
 
     lifetimes: tuple[Lifetime, ...]
@@ -58,23 +60,31 @@ class ReplicaGroup:
     block_size: int
     num_blocks: int
     max_model_len: int
+    settings: Settings | None = None
 
     @classmethod
     def of(cls, replicas: int | GroupSpec, calibration: str, engine: EngineSpec, scheduler: Any) -> ReplicaGroup:
-        """Load the calibration; what group and engine leave open is the calibration's, blocks by `kv_blocks`."""
+        """Load the calibration; what group and engine leave open is a named engine's, else the calibration's.
+
+        Blocks by `kv_blocks`.
+        """
         group = GroupSpec(replicas=replicas) if isinstance(replicas, int) else replicas
         loaded = _with_overhead(load_calibration(calibration), engine.host_overhead_s)
+        whole = settled(loaded, engine, scheduler)
+        loaded, engine = whole.calibration, whole.engine
         model, gpus = model_and_gpus(loaded.model)
+        size, blocks = engine.block_size or loaded.kv.block_size, kv_blocks(loaded, engine)
         return cls(
             lifetimes_of(group.replicas, group.schedule or (), to_ns(engine.startup_lag_s)),
             group.model or model,
             gpus,
             loaded,
             engine,
-            scheduler,
-            engine.block_size or loaded.kv.block_size,
-            kv_blocks(loaded, engine),
+            whole.scheduler,
+            size,
+            blocks,
             engine.max_model_len or loaded.max_model_len,
+            None if whole.settings is None else whole.settings | {"block_size": size, "num_blocks": blocks},
         )
 
     @property

@@ -15,6 +15,7 @@ from llmsim.metrics import Definitions, Slo, TallyOptions, parse_slo
 from llmsim.metrics.json_values import json_value
 from llmsim.metrics.service import presence_of, service_report
 from llmsim.metrics.summary import asked_for, percentiles_with, summary_of
+from llmsim.runs.engine_settings import engine_report
 from llmsim.runs.labels import policies_label
 from llmsim.runs.notes import (
     engine_numbers,
@@ -23,6 +24,7 @@ from llmsim.runs.notes import (
     late_steps,
     nothing_shared,
     over_the_limit,
+    unknown_gpus,
     unproven,
 )
 from llmsim.runs.replica_groups import (
@@ -138,6 +140,7 @@ class RunSetup:
         """Name and policy, every metric, who was there when, and how far the calibrations were stretched."""
         spec = self.spec
         summary: dict[str, Any] = {"name": spec.name, "scheduler": self.label, "seed": spec.seed}
+        summary |= engine_report([group.settings for group in self.groups])
         pools = cluster.pools
         stays = stays_of(self.groups, pools.left_ns) if pools is not None and spec.cluster.scheduled else []
         tally.were_there(presence_of(stays) if stays else None)
@@ -164,6 +167,7 @@ class RunSetup:
         notes = [
             *over_the_limit(cluster.replicas),
             *engine_numbers(self.groups),
+            *unknown_gpus(self.groups),
             *idle_watermarks(self.groups, cluster.replicas),
             *idle_models(members_of(self.groups), workload.slo_classes),
             *unproven(self.calibrations),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmsim.runs.cluster_text import SECONDS_FROM_MS, fleet_lines
 from llmsim.runs.contests import CONTESTS, SAME, contest_words, in_the_running, number, stars, verdict
-from llmsim.runs.facts import config_of, setting
+from llmsim.runs.facts import ENGINE, config_of, facts, setting
 from llmsim.runs.labels import differing, policy_words, run_names
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def comparison(results: Sequence[Headline]) -> str:
         return "no results"
     names, legend = _names(run_names(results))
     summaries, groups = [result.summary for result in results], same_requests(results)
-    parts = ["\n".join(wrapped(_setting(results))), *_latency_blocks(names, summaries, groups)]
+    heads = [*wrapped(_setting(results)), *_engine_lines(names, results)]
+    parts = ["\n".join(heads), *_latency_blocks(names, summaries, groups)]
     parts += [_load_block(names, summaries, groups), legend]
     parts.append("\n".join(_verdict_words(names, results, groups)))
     return "\n\n".join(part for part in parts if part)
@@ -43,6 +44,18 @@ def _setting(results: Sequence[Headline]) -> str:
     """What all runs share, the policy included where its name is not in the rows."""
     policy = policy_words([result.label for result in results])[0] if len(results) > 1 else ""
     return "; ".join(words for words in (policy, setting(results)) if words)
+
+
+def _engine_lines(names: Sequence[str], results: Sequence[Headline]) -> list[str]:
+    """The settings of each run's engine, where they are not those of all."""
+    each = [facts(result).get(ENGINE, "") for result in results]
+    if len(set(each)) < 2:
+        return []
+    told = (
+        words if words.startswith(name) else f"{name}: {words or 'no named engine'}"
+        for name, words in zip(names, each, strict=True)
+    )
+    return [part for line in told for part in wrapped(line)]
 
 
 def same_requests(results: Sequence[Headline]) -> list[int]:

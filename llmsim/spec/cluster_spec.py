@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from llmsim.errors import ConfigError
+from llmsim.spec.engines import engine_defaults
 
 LONGEST_S = 1e9
 """Seconds (32 years) that a run's times may reach: well inside what an int64 of nanoseconds holds."""
@@ -28,6 +29,8 @@ def at_least(minimum: float, most: float = math.inf, **values: float | None) -> 
 class EngineSpec:
     """The engine around the scheduler; None takes the calibration's value.
 
+    `name` is an engine and version (spec/engines.py): its policy, and what such a server starts with on the GPU where
+    nothing else is given; None: no engine's defaults.
     A `block_size` without `num_blocks` shares the calibration's KV memory out anew: its bytes stay. `max_model_len`
     is the longest sequence, prompt and answer. `watermark` is the share of blocks kept free at admission.
     `first_token_at_prefill_end` and `preempted_request_regenerates_output` are the semantics of vLLM (true, false) or
@@ -39,6 +42,7 @@ class EngineSpec:
     a schedule adds gets its first request after them.
     """
 
+    name: str | None = None
     block_size: int | None = None
     num_blocks: int | None = None
     watermark: float = 0.01
@@ -51,6 +55,8 @@ class EngineSpec:
     startup_lag_s: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.name is not None:
+            engine_defaults(self.name)
         at_least(1, num_blocks=self.num_blocks, max_model_len=self.max_model_len)
         at_least(1, 4096, block_size=self.block_size)
         at_least(0, 3600, host_overhead_s=self.host_overhead_s)

@@ -81,6 +81,17 @@ def build(kind: str, choice: Any) -> Any:
     if isinstance(choice, getattr(importlib.import_module(base_module), base_name)):
         return choice
     mapping = as_mapping(kind, choice)
+    cls, options = resolve(kind, mapping["name"]), checked_options(kind, mapping)
+    try:
+        return cls(**options)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            raise  # not the call, but what the policy does when it is made
+        raise ConfigError(f"[{kind} {mapping['name']}] cannot be made: {error}") from error
+
+
+def checked_options(kind: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in `{"name": ..., option: value}`; ConfigError for one that the policy lacks or of a wrong type."""
     options = {key: value for key, value in mapping.items() if key != "name"}
     cls = resolve(kind, mapping["name"])
     if dataclasses.is_dataclass(cls):
@@ -90,12 +101,7 @@ def build(kind: str, choice: Any) -> Any:
                 why = no_dataclass(cls, str(key)) or f"has no option {key!r}.{did_you_mean(str(key), known)}"
                 raise ConfigError(f"[{kind} {mapping['name']}] {why}")
             options[key] = _checked(kind, mapping["name"], known[key], value)
-    try:
-        return cls(**options)
-    except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-            raise  # not the call, but what the policy does when it is made
-        raise ConfigError(f"[{kind} {mapping['name']}] cannot be made: {error}") from error
+    return options
 
 
 def as_mapping(kind: str, choice: object) -> dict[str, Any]:

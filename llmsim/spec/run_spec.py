@@ -17,10 +17,12 @@ import yaml
 from llmsim.errors import ConfigError
 from llmsim.spec import registry, strict
 from llmsim.spec.cluster_spec import LONGEST_S, ClusterSpec, EngineSpec, GroupSpec, StepSpec, at_least
+from llmsim.spec.engine_policy import DEFAULT_SCHEDULER, with_policies
 from llmsim.spec.yaml_text import MOST_BYTES, load_yaml
 from llmsim.traces.spec import WorkloadSpec
 
 __all__ = [
+    "DEFAULT_SCHEDULER",
     "ClusterSpec",
     "EngineSpec",
     "GroupSpec",
@@ -45,7 +47,8 @@ class RunSpec:
     """Everything that decides a run: two equal specs give byte-identical summaries.
 
     `scheduler` and `cluster.router` are a name (`sarathi`, `file.py:Class`), a line `name,option=value`, or a
-    mapping with a name. `definitions` chooses whose TTFT and TBT are reported (vllm, or the papers' own: slai).
+    mapping with a name; without a scheduler it is that of the engine that `engine.name` names, else
+    DEFAULT_SCHEDULER. `definitions` chooses whose TTFT and TBT are reported (vllm, or the papers' own: slai).
     `slo` are targets as `ttft:200` in milliseconds, for every request. Requests that arrive in the first
     `warmup_s` seconds are left out of the latency figures. `horizon_s` cuts the run. `percentiles` (0 to 100) are those
     that tables show and that the summary has besides its own, of classes and models, too; None: p50, p90 and p99.
@@ -54,7 +57,7 @@ class RunSpec:
     workload: WorkloadSpec
     calibration: str
     name: str = "run"
-    scheduler: str | dict[str, Any] = "sarathi"
+    scheduler: str | dict[str, Any] = None  # type: ignore[assignment]  # the engine's, or DEFAULT_SCHEDULER
     engine: EngineSpec = field(default_factory=EngineSpec)
     cluster: ClusterSpec = field(default_factory=ClusterSpec)
     horizon_s: float | None = None
@@ -67,6 +70,10 @@ class RunSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        scheduler, groups = with_policies(self.scheduler, self.engine, self.cluster.groups)
+        object.__setattr__(self, "scheduler", scheduler)
+        if groups != self.cluster.groups:
+            object.__setattr__(self, "cluster", dataclasses.replace(self.cluster, groups=groups))
         at_least(0, seed=self.seed)
         at_least(0, LONGEST_S, warmup_s=self.warmup_s)
         if self.horizon_s is not None and not 0 < self.horizon_s <= LONGEST_S:

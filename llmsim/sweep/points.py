@@ -7,16 +7,18 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from llmsim.errors import ConfigError, LlmsimError
 from llmsim.runs.labels import scheduler_label
 from llmsim.runs.manifest import versions
-from llmsim.runs.replica_groups import with_predictor
+from llmsim.runs.replica_groups import groups_of, with_predictor
 from llmsim.spec import registry
-from llmsim.spec.run_spec import RunSpec, load_runs, put
+from llmsim.spec.engine_policy import names_engine
+from llmsim.spec.engines import POLICY
+from llmsim.spec.run_spec import DEFAULT_SCHEDULER, RunSpec, load_runs, put
 from llmsim.sweep.grid import Grid, Group
 from llmsim.sweep.inputs import Digests, absolute, content, digests_of
 
@@ -25,7 +27,6 @@ FORMAT = 2
 KEY_LENGTH = 24
 PATH_FIELDS = ("trace", "calibration")
 POLICIES = ("scheduler", "router")
-DEFAULT_SCHEDULER = next(f.default for f in fields(RunSpec) if f.name == "scheduler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ def _checked(grid: Grid, values: dict[str, Any]) -> tuple[RunSpec, Digests]:
     told = ", ".join(f"{field}={cell(value)}" for field, value in values.items())
     where = f"{grid.where} ({told})" if told else grid.where
     mapping = copy.deepcopy(grid.base)
-    for field, value in sorted(values.items(), key=lambda item: item[0].count(".")):  # a scheduler, then its options
+    # A scheduler, then its options; the engine that implies one before.
+    for field, value in sorted(values.items(), key=lambda item: (item[0].count("."), not item[0].startswith("engine"))):
         _open_policy(mapping, field)
         try:
             put(mapping, field, copy.deepcopy(_anchored(grid.folder, field, value)))
@@ -135,9 +137,8 @@ def _checked(grid: Grid, values: dict[str, Any]) -> tuple[RunSpec, Digests]:
             raise ConfigError(f"{where}: {error}") from None
     (spec,) = load_runs(where, mapping=mapping)
     try:
-        for choice in (spec.scheduler, *(group.scheduler for group in spec.cluster.groups)):
-            if choice is not None:
-                registry.build("scheduler", with_predictor(choice))
+        for choice in _schedulers(spec):
+            registry.build("scheduler", with_predictor(choice))
         registry.build("router", spec.cluster.router)
         spec = absolute(spec)
         return spec, digests_of(spec)
@@ -145,11 +146,21 @@ def _checked(grid: Grid, values: dict[str, Any]) -> tuple[RunSpec, Digests]:
         raise type(error)(f"{where}: {error}") from error
 
 
+def _schedulers(spec: RunSpec) -> list[Any]:
+    """Those of the run and its groups; of named engines with the options that the names settle."""
+    groups = spec.cluster.groups
+    if names_engine(spec.engine, groups):
+        return [group.scheduler for group in groups_of(spec)]
+    return [spec.scheduler, *(group.scheduler for group in groups if group.scheduler is not None)]
+
+
 def _open_policy(mapping: dict[str, Any], field: str) -> None:
     """Make a policy on the way to `field` a mapping: `sarathi,order=spf` has no chunk_size to set, a mapping has."""
     *parents, _ = field.split(".")
     if parents == ["scheduler"]:
-        mapping.setdefault("scheduler", DEFAULT_SCHEDULER)
+        engine = mapping.get("engine")
+        named = isinstance(engine, dict) and engine.get("name") is not None
+        mapping.setdefault("scheduler", POLICY if named else DEFAULT_SCHEDULER)
     target: Any = mapping
     for part in parents:
         if isinstance(target, list) and part.isdigit() and int(part) < len(target):

@@ -152,7 +152,9 @@ def finished(plan: Plan, store: Store, *, ran: int, reused: int, warnings: Itera
 
 def _facts(outcome: Outcome) -> dict[str, str]:
     """The facts of a run, its policy among them."""
-    return {"policy": scheduler_label(outcome.spec["scheduler"]), **facts_of(outcome.spec)}
+    engine = {k.removeprefix("engine."): v for k, v in outcome.figures.items() if k.startswith("engine.")}
+    policy = {"policy": scheduler_label(outcome.spec["scheduler"])}
+    return policy | facts_of(outcome.spec, summary={"engine": engine})
 
 
 def stopped(plan: Plan, store: Store, failure: Outcome) -> str:

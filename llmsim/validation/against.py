@@ -22,6 +22,7 @@ from llmsim.validation.stages import company_errors, phase_errors, stage_errors
 
 if TYPE_CHECKING:
     from llmsim.metrics.quantiles import Ints
+    from llmsim.runs.replica_groups import ReplicaGroup
     from llmsim.spec.run_spec import RunSpec
     from llmsim.traces.workload import Workload
     from llmsim.validation.measured_run import MeasuredRun
@@ -94,15 +95,17 @@ def compare_against(spec: RunSpec, measured: MeasuredRun, scheduler: Any = None)
 
 
 def _ahead_note(spec: RunSpec, measured: MeasuredRun) -> list[str]:
-    terms = [group.calibration.engine for group in groups_of(spec)]
-    asked = spec.engine.async_scheduling
-    ahead = asked if asked is not None else any(term is not None and term.async_scheduling for term in terms)
-    if not (ahead and measured.scheduled):
+    if not (measured.scheduled and any(_ahead(group) for group in groups_of(spec))):
         return []
     return [
         "the server schedules ahead: its scheduled_s is when a batch was formed, an iteration before it began, which "
         "is what the simulation counts; so measured queueing is shorter and prefill longer by as much"
     ]
+
+
+def _ahead(group: ReplicaGroup) -> bool:
+    asked, terms = group.engine.async_scheduling, group.calibration.engine
+    return asked if asked is not None else terms is not None and terms.async_scheduling
 
 
 def _warmup_note(spec: RunSpec) -> list[str]:

@@ -110,6 +110,11 @@ def serve_live(
 
 
 def _check_fit(group: ReplicaGroup, runner: ModelRunner) -> None:
+    if group.engine.enable_prefix_caching:
+        raise ConfigError(
+            "engine.enable_prefix_caching is true (named engines have it on), but a live run finds no KV blocks again; "
+            "give --set engine.enable_prefix_caching=false"
+        )
     if group.block_size != runner.spec.page_size:
         raise ConfigError(
             f"the run's KV blocks hold {group.block_size} tokens but the device's pages hold {runner.spec.page_size}; "

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmsim.core.kvcache import KVCache
 from llmsim.executors.base import Executor
 from llmsim.runs.simulation import simulate
 from llmsim.units import FS_PER_NS
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from llmsim.core.batch import Batch
+    from llmsim.core.kvcache import KVCache
     from llmsim.costs.base import CostModel
     from llmsim.runs.replica_groups import ReplicaGroup
     from llmsim.runs.results import Result

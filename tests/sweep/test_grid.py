@@ -77,6 +77,18 @@ def test_an_option_of_a_policy_varies_whether_it_is_a_name_a_line_or_a_mapping()
         assert [task.spec.scheduler["chunk_size"] for task in tasks] == [256, 512]
 
 
+def test_an_engine_varies_with_the_options_of_the_policy_that_it_implies():
+    # 128 tokens are fewer than the policy's own sequences, not than those that the engine's name settles.
+    varied = {"scheduler.max_num_batched_tokens": [128, 512], "engine.name": ["vllm-0.15", "vllm-0.33"]}
+    base = {key: value for key, value in grid()["base"].items() if key != "scheduler"}
+    _, tasks = plan_of(load_grid(grid(base=base, grid=varied, reference=None, seeds=1)))
+    assert [task.spec.engine.name for task in tasks] == ["vllm-0.15", "vllm-0.33"] * 2
+    assert {task.spec.scheduler["name"] for task in tasks} == {"vllm_v1"}
+    varied = {"scheduler": ["vllm_v1", "sarathi"], "engine.name": ["vllm-0.33"]}
+    with pytest.raises(ConfigError, match=r"engine\.name=vllm-0\.33.*scheduler is 'sarathi' but engine\.name"):
+        plan_of(load_grid(grid(grid=varied, reference=None)))
+
+
 def test_schedulers_of_a_base_file_vary_and_its_paths_hold(tmp_path):
     (tmp_path / "runs").mkdir()
     trace_file(tmp_path / "runs" / "t.csv")

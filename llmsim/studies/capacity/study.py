@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmsim.errors import ConfigError
+from llmsim.runs.engine_settings import engine_report
 from llmsim.runs.facts import NO_SLO, OFFERED, REPLICAS, facts_of
 from llmsim.runs.labels import names_of, policies_label
 from llmsim.runs.notes import unproven
 from llmsim.runs.replica_groups import groups_of
 from llmsim.spec import strict
+from llmsim.spec.engine_policy import names_engine
 from llmsim.spec.run_spec import dump_run
 from llmsim.studies.capacity.answers import SchedulerResult, SeedResult
 from llmsim.studies.capacity.bound import fluid_bound_rps
@@ -86,8 +88,12 @@ def find_capacity(
 
 
 def _apart(cases: Sequence[Case]) -> dict[str, RunSpec]:
-    """One spec for each that differs in more than its policy."""
-    return {dump_run(case.spec.replace(scheduler="-", name="-")): case.spec for case in cases}
+    """One spec for each that differs in more than its policy, whose options are a named engine's, too."""
+    found = {}
+    for case in cases:
+        policy = {} if names_engine(case.spec.engine, case.spec.cluster.groups) else {"scheduler": "-"}
+        found[dump_run(case.spec.replace(name="-", **policy))] = case.spec
+    return found
 
 
 def _bounded(cases: Sequence[Case], plan: Plan) -> list[Plan]:
@@ -110,7 +116,8 @@ def _questions(cases: Sequence[Case], plans: Sequence[Plan]) -> list[SchedulerRe
     found = []
     for case, own, label, config, name in zip(cases, plans, labels, configs, names_of(labels, configs), strict=True):
         groups = groups_of(case.spec)
-        told = facts_of(config, calibrations=list(dict.fromkeys(group.calibration.name for group in groups)))
+        names = list(dict.fromkeys(group.calibration.name for group in groups))
+        told = facts_of(config, calibrations=names, summary=engine_report([group.settings for group in groups]))
         told = {fact: words for fact, words in told.items() if fact != searched and words != NO_SLO}
         gpus = max(group.gpus for group in groups)
         found.append(SchedulerResult(label, (), name=name, gpus=gpus, facts=told, bound_rps=own.bound_rps))
