@@ -27,8 +27,8 @@ from llmsim.runs.replica_groups import (
     stays_of,
 )
 from llmsim.spec import registry
-from llmsim.traces.served import check_models
-from llmsim.traces.totals import order_notes
+from llmsim.traces.served_models import check_models
+from llmsim.traces.workload_facts import order_notes
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from llmsim.core.request import NO_SLO, SloClass
 from llmsim.traces.arrivals import ArrivalProcess, seconds_to_ns
 from llmsim.traces.classes import row_classes, with_row_models
-from llmsim.traces.drawn import DrawnLengths
+from llmsim.traces.length_draws import DrawnLengths
 from llmsim.traces.profile import ProfileDraws
 from llmsim.traces.selection import check_rows, drawer
-from llmsim.traces.served import Limits, check_models, shared_limit
+from llmsim.traces.served_models import Limits, check_models, shared_limit
 from llmsim.traces.spec import WorkloadSpec
-from llmsim.traces.totals import LengthTotals, RowTotals, Totals, describe, trace_facts
 from llmsim.traces.twins import Twin
 from llmsim.traces.workload import (
     Ints,
@@ -32,6 +31,7 @@ from llmsim.traces.workload import (
     scaled,
     time_factor,
 )
+from llmsim.traces.workload_facts import LengthTotals, RowTotals, Totals, describe, trace_facts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmsim.errors import ConfigError
 from llmsim.traces import files, shipped
-from llmsim.traces.drawn import Draw, DrawnLengths
+from llmsim.traces.length_draws import Draw, DrawnLengths
 from llmsim.traces.lengths import length_sampler
 from llmsim.traces.limits import check_limit
 from llmsim.traces.spec import WorkloadSpec

@@ -21,10 +21,10 @@ from llmsim.traces.classes import row_classes, with_row_models
 from llmsim.traces.distributions import DistributionSpec
 from llmsim.traces.lengths import LengthsSpec
 from llmsim.traces.selection import open_source, select_lengths
-from llmsim.traces.served import Limits, check_models, hold_to_own_limit, shared_limit
+from llmsim.traces.served_models import Limits, check_models, hold_to_own_limit, shared_limit
 from llmsim.traces.spec import ClassSpec, WorkloadSpec
-from llmsim.traces.totals import Totals, describe, trace_facts
 from llmsim.traces.twins import Twin
+from llmsim.traces.workload_facts import Totals, describe, trace_facts
 from llmsim.units import SECOND
 
 if TYPE_CHECKING:

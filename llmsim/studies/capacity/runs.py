@@ -16,7 +16,7 @@ from llmsim.runs.replica_groups import groups_of, limits_of
 from llmsim.runs.simulation import simulate
 from llmsim.studies.capacity.search import Found, Probe, Search
 from llmsim.traces.selection import open_source
-from llmsim.traces.served import shared_limit
+from llmsim.traces.served_models import shared_limit
 from llmsim.traces.workload import build_workload
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from llmsim.units import SECOND
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llmsim.traces.served import Limits
+    from llmsim.traces.served_models import Limits
     from llmsim.traces.spec import WorkloadSpec
 
 
