@@ -43,7 +43,7 @@ def percentile_list(text: str) -> list[float]:
 Format = Annotated[
     str | None,
     typer.Option(
-        help="azure, sarathi, mooncake, bailian, aiperf, burstgpt or llmsim; told from the header if not given."
+        help="azure, sarathi, mooncake, bailian, guidellm, aiperf, burstgpt, llmsim; told from the file if not given."
     ),
     Sets("workload.format"),
 ]
@@ -65,6 +65,11 @@ Sort = Annotated[
     bool,
     typer.Option("--sort", help="Put the rows in order of arrival, and say how many moved."),
     Sets("workload.sort", lambda asked: asked or None),
+]
+KeepClock = Annotated[
+    bool,
+    typer.Option("--keep-clock", help="Keep the trace's own clock; without, its first request arrives at 0."),
+    Sets("workload.keep_clock", lambda asked: asked or None),
 ]
 Memory = Annotated[
     str | None,
@@ -112,6 +117,7 @@ class RunOptions:
     ] = None
     time_unit: TimeUnit = None
     sort: Sort = False
+    keep_clock: KeepClock = False
     memory: Memory = None
     rate: Annotated[
         list[float] | None,

@@ -17,6 +17,7 @@ from llmsim.cli.groups import expand_groups
 from llmsim.cli.options import (
     Format,
     Json,
+    KeepClock,
     Map,
     Memory,
     OutputTokens,
@@ -107,6 +108,8 @@ def stats(
 
     facts = trace_stats(_load(read.workload(trace)))
     typer.echo(json.dumps(facts, indent=2) if as_json else format_stats(facts))
+    for note in facts.get("notes", ()):
+        warn(f"warning: {note}")
 
 
 @app.command()
@@ -173,6 +176,7 @@ def synth(
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="e.g. name=paying,share=0.05,tbt_s=0.1; repeat.")
     ] = None,
+    keep_clock: KeepClock = False,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Put the trace's lengths in random order.")] = False,
     time_scale: Annotated[float, typer.Option(help="Factor on the trace's times; 0.5 doubles the rate.")] = 1.0,
     max_model_len: Limit = None,
@@ -198,12 +202,13 @@ def synth(
         time_scale=time_scale,
         classes=tuple(textspec.service_class(text) for text in classes or ()),
         shuffle=shuffle,
+        keep_clock=keep_clock,
     )
     workload = build_workload(spec, seed, max_model_len)
     path = write_trace(workload_table(workload), out)
     moved = (workload.description["trace"] or {}).get("moved")
     _report(path, len(workload), workload.dropped, workload.description["clipped"], moved)
-    for note in spec.lengths.notes:
+    for note in workload.description.get("notes", ()):
         warn(f"note: {note}")
 
 

@@ -16,7 +16,15 @@ from llmsim.metrics.json_values import json_value
 from llmsim.metrics.service import presence_of, service_report
 from llmsim.metrics.summary import asked_for, percentiles_with, summary_of
 from llmsim.runs.labels import policies_label
-from llmsim.runs.notes import engine_numbers, idle_models, idle_watermarks, late_steps, over_the_limit, unproven
+from llmsim.runs.notes import (
+    engine_numbers,
+    idle_models,
+    idle_watermarks,
+    late_steps,
+    over_the_limit,
+    refuse_nothing_sent,
+    unproven,
+)
 from llmsim.runs.replica_groups import (
     Machine,
     groups_of,
@@ -129,6 +137,7 @@ class RunSetup:
     ) -> dict[str, Any]:
         """Name and policy, every metric, who was there when, and how far the calibrations were stretched."""
         spec = self.spec
+        refuse_nothing_sent(spec, workload, tally.counts["sent"])
         summary: dict[str, Any] = {"name": spec.name, "scheduler": self.label, "seed": spec.seed}
         pools = cluster.pools
         stays = stays_of(self.groups, pools.left_ns) if pools is not None and spec.cluster.scheduled else []

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llmsim.core.request import NO_SLO, SloClass
 from llmsim.traces.arrivals import ArrivalProcess, seconds_to_ns
 from llmsim.traces.classes import row_classes, with_row_models
+from llmsim.traces.file_times import FileTimes, file_times
 from llmsim.traces.length_draws import DrawnLengths
 from llmsim.traces.profile import ProfileDraws
 from llmsim.traces.selection import check_rows, drawer
@@ -70,6 +71,7 @@ class Plan:
         self._row_times = trace is not None and spec.arrivals.kind == "trace"
         self._count = 0
         self._factor = 1.0
+        self._times: FileTimes | None = None
 
     def survey(self) -> Totals:
         """One pass over everything: what is known of the whole, or the error of what cannot be used."""
@@ -100,10 +102,10 @@ class Plan:
         trace, twin, facts = self._trace, self._twin, self._facts
         said = None
         if trace is not None and facts is not None:
-            said = trace_facts(trace.name, facts.format, facts.rows, facts.sha256, facts.moved)
+            said = trace_facts(trace.name, facts.format, facts.rows, facts.sha256, facts.moved, self._times)
         elif twin is not None:
             said = trace_facts(twin.name, "twin", twin.rows, twin.sha256)
-        return describe(self.spec, self._seed, self._limits, said, total)
+        return describe(self.spec, self._seed, self._limits, said, total, self._times)
 
     def blocks(self) -> Iterator[Workload]:
         """The requests from the first on."""
@@ -211,6 +213,9 @@ class Plan:
             if self._trace is not None:
                 timed = self._facts is not None and self._facts.has_arrivals
                 check_arrivals(self.spec, timed, self._count, self._file_rows, self._trace.source)
+                assert self._facts is not None
+                about = self._facts.clock, rows.first_ns, rows.last_ns, self._count, self._trace.source
+                self._times = file_times(self.spec, *about)
             elif self._twin is not None:
                 check_arrivals(self.spec, self._twin.has_arrivals)
         if not self._row_times:
@@ -238,7 +243,9 @@ class Plan:
 
     def _to_ns(self, times: NDArray[Any]) -> Ints:
         """Arrivals as requests have them, of times as the trace or the process has them."""
-        return scaled(times, self._factor) if self.spec.arrivals.kind == "trace" else seconds_to_ns(times)
+        if self.spec.arrivals.kind != "trace":
+            return seconds_to_ns(times)
+        return scaled(times if self._times is None else times - self._times.shift_ns, self._factor)
 
 
 def _columns(table: pd.DataFrame | None, *names: str) -> list[Ints]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ class Records(ABC):
         self._connection = connection
         self.header = self._header()
 
-    def blocks(self, columns: Sequence[str], size: int) -> Iterator[Cells]:
+    def blocks(self, columns: Sequence[str], size: int) -> Generator[Cells]:
         """The cells of these columns (one at least), at most `size` rows at a time, in the order of the file.
 
         TraceError for a row that cannot be told into cells, when it is reached, and for a file without rows.

@@ -77,7 +77,7 @@ def row_limit(spec: WorkloadSpec, max_model_len: int | None) -> int | None:
 
 def open_twin(spec: WorkloadSpec, path: Path) -> Twin:
     """The twin in a file; ConfigError if the specification says how its rows are to be read."""
-    given = {name: getattr(spec, name) for name in ("format", "columns", "time_unit", "sort", "memory")}
+    given = {name: getattr(spec, name) for name in ("format", "columns", "time_unit", "sort", "memory", "keep_clock")}
     for name, value in given.items():
         if value is not None and value is not False:
             raise ConfigError(

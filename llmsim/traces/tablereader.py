@@ -18,9 +18,10 @@ from llmsim.traces import database, parsing
 from llmsim.traces.faults import Ledger, Rows
 from llmsim.traces.formats import TIME_UNITS, Layout, layout_of
 from llmsim.traces.limits import ON_BAD, check_limit, clip_lengths, over_limit
+from llmsim.traces.mooncake_or_guidellm import told_by_times
 from llmsim.traces.parsing import Fault, Ints, Mask, Text
 from llmsim.traces.records import Cells, Records
-from llmsim.traces.schema import COLUMNS, SLO_SECONDS
+from llmsim.traces.schema import COLUMNS, SLO_SECONDS, Clock
 
 _BLOCK = 8192
 _NEVER = int(np.iinfo(np.int64).min)
@@ -52,6 +53,8 @@ class ReadOptions:
     def layout(self, records: Records) -> Layout:
         """Where a file with the header of these records keeps its fields."""
         layout = layout_of(records.header, records.source, self.format, self.columns)
+        if self.format is None and not self.columns and self.time_unit is None:
+            return told_by_times(layout, records)
         if self.time_unit is not None and layout.time is not None:
             return replace(layout, time_unit=self.time_unit)
         return layout
@@ -109,6 +112,11 @@ class TableReader:
             first = int(table["arrival_ns"].iloc[0])
             self._origin = first if self.layout.time_unit == "datetime" or first >= parsing.UNIX_TIME_NS else 0
         return table.assign(arrival_ns=table["arrival_ns"] - self._origin) if self._origin else table
+
+    @property
+    def clock(self) -> Clock:
+        """How the times were read, once the first row was."""
+        return Clock(self.layout.time_unit, self._origin or 0, self.layout.doubt)
 
     def _numbers(self, rows: Rows, layout: Layout) -> pd.DataFrame:
         """All rows as numbers, with the faults of every column settled; rows out of `rows.keep` hold no meaning."""

@@ -14,7 +14,7 @@ from llmsim.errors import ConfigError, TraceError
 from llmsim.traces import database
 from llmsim.traces.plainfile import PlainFile, plain_file
 from llmsim.traces.records import open_records
-from llmsim.traces.schema import Trace
+from llmsim.traces.schema import Clock, Trace
 from llmsim.traces.tablereader import ReadOptions, TableReader
 from llmsim.traces.timeorder import TimeOrder
 from llmsim.traces.twinfile import is_twin
@@ -34,6 +34,7 @@ class FileFacts:
     dropped: dict[str, int]
     clipped: int
     moved: int | None
+    clock: Clock
 
 
 class TraceFile:
@@ -93,6 +94,7 @@ class TraceFile:
             dropped=reader.ledger.dropped,
             clipped=reader.clipped,
             moved=moved,
+            clock=reader.clock,
         )
 
     def whole(self, hash_ids: bool = False) -> Trace:
@@ -114,6 +116,7 @@ class TraceFile:
             format=facts.format,
             sha256=facts.sha256,
             moved=facts.moved,
+            clock=facts.clock,
         )
 
 

@@ -93,6 +93,11 @@ def seeds_matter(spec: RunSpec) -> bool:
     return any((getattr(one, name) != getattr(other, name)).any() for name in columns)
 
 
+def workload_notes(spec: RunSpec) -> list[str]:
+    """What the reader of a run of this spec must know of its requests."""
+    return list(build_workload(spec.workload, spec.seed, _longest(spec)).description.get("notes", ()))
+
+
 def _longest(spec: RunSpec) -> dict[str, int]:
     return limits_of(groups_of(spec))
 
