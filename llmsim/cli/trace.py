@@ -121,13 +121,15 @@ def convert(
     max_model_len: Limit = None,
     on_long: OnLong = "error",
 ) -> None:
-    """Write a workload in another format."""
+    """Write a workload in another format; what that cannot hold is named."""
+    from llmsim.traces.conversion import conversion_notes
     from llmsim.traces.export import write_trace
 
-    hash_ids = not str(out).removesuffix(".gz").endswith(".csv")
-    loaded = _load(read.workload(trace, on_long), max_model_len, hash_ids)
+    loaded = _load(read.workload(trace, on_long), max_model_len, hash_ids=True)
     path = write_trace(loaded.requests, out)
     _report(path, len(loaded.requests), loaded.dropped, loaded.clipped, loaded.moved)
+    for note in conversion_notes(loaded, out):
+        warn(f"note: {note}")
 
 
 @app.command()

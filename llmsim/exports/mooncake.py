@@ -9,9 +9,14 @@ from __future__ import annotations
 import pandas as pd
 
 from llmsim.errors import ConfigError
+from llmsim.traces.conversion import with_something
 from llmsim.traces.export import to_mooncake
 
 COLUMNS = ["arrival_ns", "prompt_tokens", "output_tokens"]
+ASKED = ["slo_class", "tbt_s", "ttft_s_target", "ttlt_s", "tier", "priority", "model"]
+NO_TIER = -1
+WITH_HASH_IDS = ("mooncake", "bailian")
+"""Formats of traces whose rows say which prefixes they share."""
 
 
 def workload_of(requests: pd.DataFrame) -> pd.DataFrame:
@@ -31,3 +36,8 @@ def mooncake_bytes(requests: pd.DataFrame) -> bytes:
     Raises ConfigError if the run sent nothing.
     """
     return to_mooncake(workload_of(requests))
+
+
+def left_out_of(requests: pd.DataFrame) -> list[str]:
+    """Columns of a run's requests, with anything in them, that say what a request asked for and that Mooncake lacks."""
+    return with_something(requests.replace({"slo_class": {"default": ""}, "tier": {NO_TIER: None}}), ASKED)

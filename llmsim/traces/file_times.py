@@ -15,6 +15,7 @@ from llmsim.traces.schema import Clock
 from llmsim.units import SECOND
 
 if TYPE_CHECKING:
+    from llmsim.traces.schema import Trace
     from llmsim.traces.spec import WorkloadSpec
 
 HIGHEST_RATE = 1000.0
@@ -56,6 +57,14 @@ def file_times(spec: WorkloadSpec, clock: Clock, first_ns: int, last_ns: int, co
             "(workload.keep_clock) keeps the file's own clock"
         )
     return FileTimes(shift_ns, tuple(notes))
+
+
+def doubts(trace: Trace) -> list[str]:
+    """The sentences of `implausible` on a trace in memory."""
+    if not trace.has_arrivals:
+        return []
+    arrival = trace.requests["arrival_ns"].to_numpy()
+    return list(implausible(trace.clock, int(arrival[0]), int(arrival[-1]), len(arrival)))
 
 
 def implausible(clock: Clock, first_ns: int, last_ns: int, count: int) -> Iterator[str]:

@@ -47,7 +47,8 @@ class Trace:
     `source` is where it came from (a path or a name), `dropped` how many rows were left out per reason,
     `clipped` how many were shortened, `moved` how many were put in another place to be in order of arrival (None:
     nobody asked for that), `sha256` the digest of the decompressed file ('' for a table made in
-    Python), `clock` how its times were read.
+    Python), `clock` how its times were read, `unread` the columns of the file that the table
+    has not.
     """
 
     requests: pd.DataFrame
@@ -59,6 +60,7 @@ class Trace:
     sha256: str = ""
     moved: int | None = None
     clock: Clock = Clock()
+    unread: tuple[str, ...] = ()
 
     @property
     def has_arrivals(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsim.traces.file_times import MANY_SHIFTED_NS, implausible
+from llmsim.traces.file_times import MANY_SHIFTED_NS, doubts
 from llmsim.traces.schema import LENGTHS, Trace
 from llmsim.units import SECOND
 
@@ -48,10 +48,9 @@ def trace_stats(trace: Trace) -> dict[str, Any]:
         },
     }
     if trace.has_arrivals:
-        arrival = trace.requests["arrival_ns"].to_numpy()
-        facts["arrivals"] = _arrival_facts(arrival)
-        if notes := list(implausible(trace.clock, int(arrival[0]), int(arrival[-1]), len(arrival))):
-            facts["notes"] = notes
+        facts["arrivals"] = _arrival_facts(trace.requests["arrival_ns"].to_numpy())
+    if notes := doubts(trace):
+        facts["notes"] = notes
     return facts
 
 

@@ -35,6 +35,7 @@ class FileFacts:
     clipped: int
     moved: int | None
     clock: Clock
+    unread: tuple[str, ...]
 
 
 class TraceFile:
@@ -95,6 +96,7 @@ class TraceFile:
             clipped=reader.clipped,
             moved=moved,
             clock=reader.clock,
+            unread=reader.unread,
         )
 
     def whole(self, hash_ids: bool = False) -> Trace:
@@ -106,7 +108,9 @@ class TraceFile:
         assert facts is not None
         table = _joined(tables)
         if "hash_ids" in table.columns:
-            table["hash_ids"] = pd.Series([_value(text) for text in table["hash_ids"]], dtype=object)
+            ids = [_value(text) for text in table.pop("hash_ids")]
+            if any(value is not None for value in ids):
+                table["hash_ids"] = pd.Series(ids, dtype=object)
         return Trace(
             requests=table,
             name=self.name,
@@ -117,6 +121,7 @@ class TraceFile:
             sha256=facts.sha256,
             moved=facts.moved,
             clock=facts.clock,
+            unread=facts.unread,
         )
 
 
