@@ -40,4 +40,6 @@ def mooncake_bytes(requests: pd.DataFrame) -> bytes:
 
 def left_out_of(requests: pd.DataFrame) -> list[str]:
     """Columns of a run's requests, with anything in them, that say what a request asked for and that Mooncake lacks."""
-    return with_something(requests.replace({"slo_class": {"default": ""}, "tier": {NO_TIER: None}}), ASKED)
+    named = requests["slo_class"] != "default"
+    tier = requests["tier"].where(requests["tier"] != NO_TIER)
+    return with_something(requests.assign(slo_class=requests["slo_class"].where(named, ""), tier=tier), ASKED)
