@@ -186,6 +186,7 @@ def synth(
 ) -> None:
     """Make a workload from distributions, a trace or a twin, and write it to a file."""
     from llmsim.traces import textspec
+    from llmsim.traces.conversion import drawn_notes
     from llmsim.traces.export import workload_table, write_trace
     from llmsim.traces.workload import LengthsSpec, WorkloadSpec, build_workload
 
@@ -207,10 +208,11 @@ def synth(
         keep_clock=keep_clock,
     )
     workload = build_workload(spec, seed, max_model_len)
-    path = write_trace(workload_table(workload), out)
+    table = workload_table(workload)
+    path = write_trace(table, out)
     moved = (workload.description["trace"] or {}).get("moved")
     _report(path, len(workload), workload.dropped, workload.description["clipped"], moved)
-    for note in workload.description.get("notes", ()):
+    for note in drawn_notes(workload, table, out):
         warn(f"note: {note}")
 
 

@@ -15,8 +15,6 @@ from llmsim.traces.export import to_mooncake
 COLUMNS = ["arrival_ns", "prompt_tokens", "output_tokens"]
 ASKED = ["slo_class", "tbt_s", "ttft_s_target", "ttlt_s", "tier", "priority", "model"]
 NO_TIER = -1
-WITH_HASH_IDS = ("mooncake", "bailian")
-"""Formats of traces whose rows say which prefixes they share."""
 
 
 def workload_of(requests: pd.DataFrame) -> pd.DataFrame:

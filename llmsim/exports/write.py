@@ -9,11 +9,12 @@ from pathlib import Path
 
 from llmsim.errors import ConfigError, did_you_mean
 from llmsim.exports.chrome_trace import chrome_trace
-from llmsim.exports.mooncake import WITH_HASH_IDS, left_out_of, mooncake_bytes
+from llmsim.exports.mooncake import left_out_of, mooncake_bytes
 from llmsim.exports.vllm_run import sweep_records, vllm_bench_of
 from llmsim.exports.window import OPEN, Window
 from llmsim.runs.headline import CONFIG, META, SUMMARY
 from llmsim.runs.results import MEASURED, TABLES, Result
+from llmsim.traces.conversion import WITH_HASH_IDS
 from llmsim.traces.files import write_bytes
 
 FORMATS = {

@@ -15,7 +15,10 @@ from llmsim.traces.schema import CLASS_COLUMNS
 
 if TYPE_CHECKING:
     from llmsim.traces.schema import Trace
+    from llmsim.traces.workload import Workload
 
+WITH_HASH_IDS = ("mooncake", "bailian")
+"""Formats of traces whose rows say which prefixes they share."""
 _MOST_NAMED = 12
 
 
@@ -31,6 +34,14 @@ def conversion_notes(trace: Trace, path: str | Path) -> Iterator[str]:
             "classes of service and models (--map FIELD=COLUMN says which column is one of these)"
         )
     yield from left_out(trace.requests, path)
+
+
+def drawn_notes(workload: Workload, table: pd.DataFrame, path: str | Path) -> Iterator[str]:
+    """What the reader of `path` must know that the `table` of a workload was written to."""
+    yield from workload.description.get("notes", ())
+    if ((workload.description.get("trace") or {}).get("kind")) in WITH_HASH_IDS:
+        yield "hash_ids of the trace are not kept, as its requests are made anew; `llmsim trace convert` keeps them"
+    yield from left_out(table, path)
 
 
 def left_out(requests: pd.DataFrame, path: str | Path) -> Iterator[str]:

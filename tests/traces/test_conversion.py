@@ -119,3 +119,15 @@ def test_where_absolute_times_begin_is_said(write: Write, tmp_path: Path) -> Non
     trace = read_trace(write("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799601,5,6\n"))
     (note,) = conversion_notes(trace, tmp_path / "o.csv")
     assert "2023-11-16T18:17:03.9799601" in note
+
+
+@pytest.mark.parametrize(("out", "lost"), [("o.jsonl", ["slo_class", "tbt_s"]), ("o.csv", []), ("o.parquet", [])])
+def test_a_workload_that_is_made_names_what_it_loses(
+    write: Write, capfd: pytest.CaptureFixture[str], out: str, lost: list[str]
+) -> None:
+    row = {"timestamp": 0, "input_length": 700, "output_length": 2, "hash_ids": [4, 9]}
+    path = write(json.dumps(row) + "\n", "t.jsonl")
+    said = typed(capfd, "trace", "synth", path, "--class", "name=paying,share=1,tbt_s=0.1", "--out", path.parent / out)
+    assert said.returncode == 0
+    assert "hash_ids of the trace are not kept" in said.stderr
+    assert [name for name in ("slo_class", "tbt_s") if name in said.stderr] == lost
