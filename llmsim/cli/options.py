@@ -43,7 +43,7 @@ def percentile_list(text: str) -> list[float]:
 Format = Annotated[
     str | None,
     typer.Option(
-        help="azure, sarathi, mooncake, bailian, aiperf, burstgpt or llmsim; told from the header if not given."
+        help="azure, sarathi, mooncake, bailian, guidellm, aiperf, burstgpt, llmsim; told from the file if not given."
     ),
     Sets("workload.format"),
 ]
@@ -70,6 +70,11 @@ HashBlockSize = Annotated[
     int | None,
     typer.Option(help="The trace's hash_ids stand for blocks of so many tokens (Mooncake: 512)."),
     Sets("workload.hash_block_size"),
+]
+KeepClock = Annotated[
+    bool,
+    typer.Option("--keep-clock", help="Keep the trace's own clock; without, its first request arrives at 0."),
+    Sets("workload.keep_clock", lambda asked: asked or None),
 ]
 Memory = Annotated[
     str | None,
@@ -118,6 +123,7 @@ class RunOptions:
     time_unit: TimeUnit = None
     hash_block_size: HashBlockSize = None
     sort: Sort = False
+    keep_clock: KeepClock = False
     memory: Memory = None
     rate: Annotated[
         list[float] | None,

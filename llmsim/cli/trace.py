@@ -18,6 +18,7 @@ from llmsim.cli.options import (
     Format,
     HashBlockSize,
     Json,
+    KeepClock,
     Map,
     Memory,
     OutputTokens,
@@ -112,6 +113,8 @@ def stats(
     loaded = _load(spec, hash_ids=True)
     facts = trace_stats(loaded, hash_block_size, with_bad_answers(spec, loaded))
     typer.echo(json.dumps(facts, indent=2) if as_json else format_stats(facts))
+    for note in facts.get("notes", ()):
+        warn(f"warning: {note}")
 
 
 @app.command()
@@ -123,13 +126,15 @@ def convert(
     max_model_len: Limit = None,
     on_long: OnLong = "error",
 ) -> None:
-    """Write a workload in another format."""
+    """Write a workload in another format; what that cannot hold is named."""
+    from llmsim.traces.conversion import conversion_notes
     from llmsim.traces.export import write_trace
 
-    hash_ids = not str(out).removesuffix(".gz").endswith(".csv")
-    loaded = _load(read.workload(trace, on_long), max_model_len, hash_ids)
+    loaded = _load(read.workload(trace, on_long), max_model_len, hash_ids=True)
     path = write_trace(loaded.requests, out)
     _report(path, len(loaded.requests), loaded.dropped, loaded.clipped, loaded.moved)
+    for note in conversion_notes(loaded, out):
+        warn(f"note: {note}")
 
 
 @app.command()
@@ -178,6 +183,7 @@ def synth(
     classes: Annotated[
         list[str] | None, typer.Option("--class", help="e.g. name=paying,share=0.05,tbt_s=0.1; repeat.")
     ] = None,
+    keep_clock: KeepClock = False,
     shuffle: Annotated[bool, typer.Option("--shuffle", help="Put the trace's lengths in random order.")] = False,
     time_scale: Annotated[float, typer.Option(help="Factor on the trace's times; 0.5 doubles the rate.")] = 1.0,
     max_model_len: Limit = None,
@@ -185,6 +191,7 @@ def synth(
 ) -> None:
     """Make a workload from distributions, a trace or a twin, and write it to a file."""
     from llmsim.traces import textspec
+    from llmsim.traces.conversion import drawn_notes
     from llmsim.traces.export import workload_table, write_trace
     from llmsim.traces.workload import LengthsSpec, WorkloadSpec, build_workload
 
@@ -203,12 +210,14 @@ def synth(
         time_scale=time_scale,
         classes=tuple(textspec.service_class(text) for text in classes or ()),
         shuffle=shuffle,
+        keep_clock=keep_clock,
     )
     workload = build_workload(spec, seed, max_model_len)
-    path = write_trace(workload_table(workload), out)
+    table = workload_table(workload)
+    path = write_trace(table, out)
     moved = (workload.description["trace"] or {}).get("moved")
     _report(path, len(workload), workload.dropped, workload.description["clipped"], moved)
-    for note in spec.lengths.notes:
+    for note in drawn_notes(workload, table, out):
         warn(f"note: {note}")
 
 

@@ -27,7 +27,7 @@ from llmsim.runs.manifest import git_state, versions
 from llmsim.runs.results import Result
 from llmsim.runs.tables import LEADING, no_iterations, slo_columns
 from llmsim.spec import strict
-from llmsim.traces.totals import order_notes
+from llmsim.traces.workload_facts import order_notes
 from llmsim.units import MILLISECOND, SECOND
 
 if TYPE_CHECKING:

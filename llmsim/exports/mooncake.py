@@ -9,9 +9,12 @@ from __future__ import annotations
 import pandas as pd
 
 from llmsim.errors import ConfigError
+from llmsim.traces.conversion import with_something
 from llmsim.traces.export import to_mooncake
 
 COLUMNS = ["arrival_ns", "prompt_tokens", "output_tokens"]
+ASKED = ["slo_class", "tbt_s", "ttft_s_target", "ttlt_s", "tier", "priority", "model"]
+NO_TIER = -1
 
 
 def workload_of(requests: pd.DataFrame) -> pd.DataFrame:
@@ -31,3 +34,10 @@ def mooncake_bytes(requests: pd.DataFrame) -> bytes:
     Raises ConfigError if the run sent nothing.
     """
     return to_mooncake(workload_of(requests))
+
+
+def left_out_of(requests: pd.DataFrame) -> list[str]:
+    """Columns of a run's requests, with anything in them, that say what a request asked for and that Mooncake lacks."""
+    named = requests["slo_class"] != "default"
+    tier = requests["tier"].where(requests["tier"] != NO_TIER)
+    return with_something(requests.assign(slo_class=requests["slo_class"].where(named, ""), tier=tier), ASKED)

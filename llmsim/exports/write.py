@@ -9,11 +9,12 @@ from pathlib import Path
 
 from llmsim.errors import ConfigError, did_you_mean
 from llmsim.exports.chrome_trace import chrome_trace
-from llmsim.exports.mooncake import mooncake_bytes
+from llmsim.exports.mooncake import left_out_of, mooncake_bytes
 from llmsim.exports.vllm_run import sweep_records, vllm_bench_of
 from llmsim.exports.window import OPEN, Window
 from llmsim.runs.headline import CONFIG, META, SUMMARY
 from llmsim.runs.results import MEASURED, TABLES, Result
+from llmsim.traces.conversion import WITH_HASH_IDS
 from llmsim.traces.files import write_bytes
 
 FORMATS = {
@@ -85,6 +86,10 @@ def _notes(result: Result, format: str) -> list[str]:
     counts = summary["requests"]
     arrivals = result.manifest.get("workload", {}).get("spec", {}).get("arrivals", {})
     if format == "mooncake":
+        if lost := left_out_of(result.requests):
+            notes.append(f"Mooncake's rows have no place for {', '.join(lost)}; the run's requests.parquet has them")
+        if ((result.manifest.get("workload") or {}).get("trace") or {}).get("kind") in WITH_HASH_IDS:
+            notes.append("hash_ids are made anew, and none is shared: a run's tables do not keep those of its trace")
         if arrivals.get("max_concurrency"):
             notes.append("the run was a closed loop: the times are those at which its clients sent, now fixed")
         if counts.get("not_sent"):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from llmsim.errors import slip_of
+from llmsim.errors import ConfigError, slip_of
 from llmsim.schedulers.base import Scheduler
 from llmsim.spec.cluster_spec import EngineSpec
 from llmsim.spec.engines import gpu_class
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from llmsim.engine.replica import Replica
     from llmsim.runs.replica_groups import ReplicaGroup
     from llmsim.spec.cluster_spec import ClusterSpec
+    from llmsim.spec.run_spec import RunSpec
+    from llmsim.traces.stream import WorkloadStream
+    from llmsim.traces.workload import Workload
 
 
 def late_steps(cluster: ClusterSpec, end_ns: int, horizon_ns: int | None) -> list[str]:
@@ -155,3 +158,13 @@ def idle_watermarks(groups: Sequence[ReplicaGroup], replicas: Sequence[Replica])
 
 def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def refuse_nothing_sent(spec: RunSpec, workload: Workload | WorkloadStream, sent: int) -> None:
+    """ConfigError for a run that ended before any of its requests arrived: there is nothing to summarise."""
+    if sent or not len(workload):
+        return
+    span = f"the run ends at {spec.horizon_s:,.10g} s (--horizon)" if spec.horizon_s else "the run ended before"
+    came = f", and the first of {len(workload):,} requests arrives at {workload.first_arrival_ns / SECOND:,.10g} s"
+    kept = "; or leave out --keep-clock, so that times count from it" if spec.workload.keep_clock else ""
+    raise ConfigError(f"no request was sent: {span}{came}; give a later --horizon{kept}")

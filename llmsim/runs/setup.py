@@ -24,6 +24,7 @@ from llmsim.runs.notes import (
     late_steps,
     nothing_shared,
     over_the_limit,
+    refuse_nothing_sent,
     unknown_gpus,
     unproven,
 )
@@ -37,8 +38,8 @@ from llmsim.runs.replica_groups import (
     stays_of,
 )
 from llmsim.spec import registry
-from llmsim.traces.served import check_models
-from llmsim.traces.totals import order_notes
+from llmsim.traces.served_models import check_models
+from llmsim.traces.workload_facts import order_notes
 from llmsim.units import to_ns
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ class RunSetup:
     ) -> dict[str, Any]:
         """Name and policy, every metric, who was there when, and how far the calibrations were stretched."""
         spec = self.spec
+        refuse_nothing_sent(spec, workload, tally.counts["sent"])
         summary: dict[str, Any] = {"name": spec.name, "scheduler": self.label, "seed": spec.seed}
         summary |= engine_report([group.settings for group in self.groups])
         pools = cluster.pools

@@ -71,7 +71,9 @@ def run_task(task: Task) -> Outcome:
             )
         check(task.digests)
         workload = _workload(task)
-        figures = flat(_summary(task, workload))
+        summary = _summary(task, workload)
+        summary["notes"] = [*summary["notes"], *workload.description.get("notes", ())]
+        figures = flat(summary)
         lengths, requests = _digests(workload)
     except Exception as caught:
         error = f"{type(caught).__name__}: {caught}"

@@ -17,12 +17,12 @@ from llmsim.core.request import NO_SLO, SloClass
 from llmsim.traces.arrivals import ArrivalProcess, seconds_to_ns
 from llmsim.traces.classes import row_classes, with_row_models
 from llmsim.traces.contents import RowContents
-from llmsim.traces.drawn import DrawnLengths
+from llmsim.traces.file_times import FileTimes, file_times
+from llmsim.traces.length_draws import DrawnLengths
 from llmsim.traces.profile import ProfileDraws
 from llmsim.traces.selection import check_rows, drawer
-from llmsim.traces.served import Limits, check_models, shared_limit
+from llmsim.traces.served_models import Limits, check_models, shared_limit
 from llmsim.traces.spec import WorkloadSpec
-from llmsim.traces.totals import LengthTotals, RowTotals, Totals, describe, trace_facts
 from llmsim.traces.twins import Twin
 from llmsim.traces.workload import (
     Ints,
@@ -33,6 +33,7 @@ from llmsim.traces.workload import (
     scaled,
     time_factor,
 )
+from llmsim.traces.workload_facts import LengthTotals, RowTotals, Totals, describe, trace_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +72,7 @@ class Plan:
         self._row_times = trace is not None and spec.arrivals.kind == "trace"
         self._count = 0
         self._factor = 1.0
+        self._times: FileTimes | None = None
 
     def survey(self) -> Totals:
         """One pass over everything: what is known of the whole, or the error of what cannot be used."""
@@ -101,10 +103,10 @@ class Plan:
         trace, twin, facts = self._trace, self._twin, self._facts
         said = None
         if trace is not None and facts is not None:
-            said = trace_facts(trace.name, facts.format, facts.rows, facts.sha256, facts.moved)
+            said = trace_facts(trace.name, facts.format, facts.rows, facts.sha256, facts.moved, self._times)
         elif twin is not None:
             said = trace_facts(twin.name, "twin", twin.rows, twin.sha256)
-        return describe(self.spec, self._seed, self._limits, said, total)
+        return describe(self.spec, self._seed, self._limits, said, total, self._times)
 
     def blocks(self) -> Iterator[Workload]:
         """The requests from the first on."""
@@ -221,6 +223,9 @@ class Plan:
             if self._trace is not None:
                 timed = self._facts is not None and self._facts.has_arrivals
                 check_arrivals(self.spec, timed, self._count, self._file_rows, self._trace.source)
+                assert self._facts is not None
+                about = self._facts.clock, rows.first_ns, rows.last_ns, self._count, self._trace.source
+                self._times = file_times(self.spec, *about)
             elif self._twin is not None:
                 check_arrivals(self.spec, self._twin.has_arrivals)
         if not self._row_times:
@@ -248,7 +253,9 @@ class Plan:
 
     def _to_ns(self, times: NDArray[Any]) -> Ints:
         """Arrivals as requests have them, of times as the trace or the process has them."""
-        return scaled(times, self._factor) if self.spec.arrivals.kind == "trace" else seconds_to_ns(times)
+        if self.spec.arrivals.kind != "trace":
+            return seconds_to_ns(times)
+        return scaled(times if self._times is None else times - self._times.shift_ns, self._factor)
 
 
 def _columns(table: pd.DataFrame | None, *names: str) -> list[Ints]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from llmsim.errors import ConfigError, TraceError
 from llmsim.traces import files
+from llmsim.traces.hash_ids import blocks_of, lists_of_ids
 from llmsim.traces.schema import COLUMNS
 from llmsim.units import MILLISECOND
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from llmsim.traces.workload import Workload
-
-BLOCK_TOKENS = 512
-"""Tokens of a Mooncake prefix block."""
 
 
 def write_trace(requests: pd.DataFrame, path: str | Path) -> Path:
@@ -66,9 +64,9 @@ def to_parquet(requests: pd.DataFrame) -> bytes:
 def to_mooncake(requests: pd.DataFrame) -> bytes:
     """Mooncake JSON lines; TraceError without arrivals.
 
-    hash_ids are those of the table, as many as the prompt has blocks of 512 tokens at most. A row without gets its own:
-    ceil(input / 512), and none used twice (no shared prefixes): vLLM builds prompts from them, so a row without them
-    would be an empty prompt. Times off the millisecond keep their decimals.
+    hash_ids are those of the table. A row without gets its own: ceil(input / 512), and none used twice (no shared
+    prefixes): vLLM builds prompts from them, so a row without them would be an empty prompt. Times off the millisecond
+    keep their decimals.
     """
     if "arrival_ns" not in requests.columns:
         raise TraceError(
@@ -87,13 +85,12 @@ def to_mooncake(requests: pd.DataFrame) -> bytes:
 
 def _hash_ids(requests: pd.DataFrame) -> Iterator[str]:
     """Prefix blocks of every row, as JSON."""
-    blocks = [-(-prompt // BLOCK_TOKENS) for prompt in requests["prompt_tokens"].tolist()]
-    given = requests["hash_ids"].tolist() if "hash_ids" in requests.columns else [None] * len(blocks)
-    lists = [None if ids is None or isinstance(ids, str) else list(ids) for ids in given]
+    blocks = [blocks_of(prompt) for prompt in requests["prompt_tokens"].tolist()]
+    lists = lists_of_ids(requests)
     free = 1 + max((int(i) for ids in lists for i in ids or () if not isinstance(i, str)), default=-1)
     for count, ids in zip(blocks, lists, strict=True):
         if ids:
-            yield json.dumps([i if isinstance(i, str) else int(i) for i in ids[:count]])
+            yield json.dumps([i if isinstance(i, str) else int(i) for i in ids])
         else:
             yield str(list(range(free, free + count)))
             free += count

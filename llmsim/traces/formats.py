@@ -8,6 +8,7 @@ Names count before their case: a header in other case is read where that leaves 
 | sarathi | [arrived_at,] num_prefill_tokens, num_decode_tokens (Sarathi, Vidur, SLAI) | s since start |
 | mooncake | [timestamp,] input_length, output_length, hash_ids (JSON lines) | ms since start |
 | bailian | chat_id, timestamp, input_length, output_length, hash_ids (JSON lines) | s since start |
+| guidellm | timestamp, input_length, output_length (JSON lines or CSV; no hash_ids) | s since start |
 | aiperf | metadata.request_start_ns, metrics.{input,output}_sequence_length.value (JSON lines) | Unix time in ns |
 | burstgpt | Timestamp, Request tokens, Response tokens (by name: release 1.2 moved them) | s since start |
 | llmsim | [arrival_ns or _ms or _s or _at,] prompt_tokens, output_tokens, SLO columns, model | as named |
@@ -37,7 +38,7 @@ class Layout:
     """Where a format keeps its fields: field -> column of the file.
 
     `time_unit` is None where there are no arrivals. `sign` is a column that tells the format from one with the same
-    columns.
+    columns. `doubt` says how the format was told where the header leaves two open.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Layout:
     drop_zero_output: bool = False
     sign: str | None = None
     extra: tuple[tuple[str, str], ...] = ()
+    doubt: str = ""
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -66,6 +68,8 @@ _LAYOUTS = (
            prompt="input_length", output="output_length"),
     Layout(name="bailian", time="timestamp", time_unit="s", prompt="input_length", output="output_length",
            sign="chat_id"),
+    # Mooncake's columns but hash_ids, so that the times tell the two apart (mooncake_or_guidellm).
+    Layout(name="guidellm", time="timestamp", time_unit="s", prompt="input_length", output="output_length"),
     Layout(name="aiperf", time="metadata.request_start_ns", time_unit="ns",
            prompt="metrics.input_sequence_length.value", output="metrics.output_sequence_length.value"),
     # A failed request is logged with 'Response tokens' 0 (the data set's README), so such rows are no workload.

@@ -122,8 +122,15 @@ def parse_time(text: Text, column: str, unit: str, exact: bool = False) -> tuple
     return values, [
         Fault("missing_value", blank, column, f"is empty; {needs}"),
         Fault("bad_time", unreadable, column, f"is not a number; {needs}", remedy),
-        Fault("bad_time", ~good & ~blank & ~unreadable, column, f"is not a time; {needs}"),
+        Fault("bad_time", ~good & ~blank & ~unreadable, column, f"is not a time; {needs}", _in_finer(unit)),
     ]
+
+
+def _in_finer(unit: str) -> str:
+    """The remedy for a number that is negative, or more than the clock holds in this unit."""
+    finer = {"s": "ms", "ms": "us", "us": "ns"}.get(unit)
+    hint = f"; if the column counts {finer}, give time_unit='{finer}' (--time-unit {finer})"
+    return "correct the row" + (hint if finer else "")
 
 
 def _parse_datetime(text: Text, column: str) -> tuple[Ints, list[Fault]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PARQUET_MAGIC = b"PAR1"
 _BLOCK = 131_072
+_HEADER_ROWS = 100
+"""JSON objects whose keys are the header: an optional key need not be in the first."""
 _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
 _LIST = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*(?:[\]{]|$)")
 
@@ -47,13 +49,16 @@ class Cells:
 class Records(ABC):
     """The rows of one file that hold text; `header` are its columns, `source` is what messages call it."""
 
+    open_ended = False
+    """Whether rows may have columns that the header does not name."""
+
     def __init__(self, plain: PlainFile, connection: DuckDBPyConnection) -> None:
         self.source = plain.source
         self._plain = plain
         self._connection = connection
         self.header = self._header()
 
-    def blocks(self, columns: Sequence[str], size: int) -> Iterator[Cells]:
+    def blocks(self, columns: Sequence[str], size: int) -> Generator[Cells]:
         """The cells of these columns (one at least), at most `size` rows at a time, in the order of the file.
 
         TraceError for a row that cannot be told into cells, when it is reached, and for a file without rows.
@@ -157,16 +162,17 @@ class CsvRecords(Records):
 
 
 class JsonRecords(Records):
-    """One JSON object a line, under the names of the first; a key that a row lacks is an empty cell."""
+    """One JSON object a line, under the names of the first ones; a key that a row lacks is an empty cell."""
 
+    open_ended = True
     _list = False
 
     def _header(self) -> list[str]:
-        first = next(self._objects(), None)
-        if first is None:
+        first = [record for _, record in islice(self._objects(), _HEADER_ROWS)]
+        if not first:
             raise TraceError(f"{self.source}: the list has no entries; fetch or export the file again")
-        self._names = set(first[1])
-        return careful.json_names(first[1])
+        self._names = {name for record in first for name in record}
+        return list(dict.fromkeys(name for record in first for name in careful.json_names(record)))
 
     def _objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
         return careful.json_lines(self._plain.path, self.source)

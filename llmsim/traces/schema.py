@@ -27,6 +27,19 @@ COLUMNS = ("arrival_ns", *LENGTHS, *CLASS_COLUMNS, "hash_ids")
 """Every column of the schema, in the order in which files are written."""
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How the times of a file were read.
+
+    `unit` is one of `formats.TIME_UNITS` (None: the file has no times), `origin_ns` what was taken off date-times and
+    Unix times (0 for times since a start), `doubt` a sentence on how the unit was told where the header leaves it open.
+    """
+
+    unit: str | None = None
+    origin_ns: int = 0
+    doubt: str = ""
+
+
 @dataclass(frozen=True)
 class Trace:
     """A workload file in memory.
@@ -34,7 +47,8 @@ class Trace:
     `source` is where it came from (a path or a name), `dropped` how many rows were left out per reason,
     `clipped` how many were shortened, `moved` how many were put in another place to be in order of arrival (None:
     nobody asked for that), `sha256` the digest of the decompressed file ('' for a table made in
-    Python).
+    Python), `clock` how its times were read, `unread` the columns of the file that the table
+    has not.
     """
 
     requests: pd.DataFrame
@@ -45,6 +59,8 @@ class Trace:
     format: str = ""
     sha256: str = ""
     moved: int | None = None
+    clock: Clock = Clock()
+    unread: tuple[str, ...] = ()
 
     @property
     def has_arrivals(self) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmsim.errors import ConfigError
 from llmsim.traces import files, shipped
-from llmsim.traces.drawn import Draw, DrawnLengths
+from llmsim.traces.length_draws import Draw, DrawnLengths
 from llmsim.traces.lengths import length_sampler
 from llmsim.traces.limits import check_limit
 from llmsim.traces.spec import WorkloadSpec
@@ -77,7 +77,7 @@ def row_limit(spec: WorkloadSpec, max_model_len: int | None) -> int | None:
 
 def open_twin(spec: WorkloadSpec, path: Path) -> Twin:
     """The twin in a file; ConfigError if the specification says how its rows are to be read."""
-    names = ("format", "columns", "time_unit", "sort", "memory", "hash_block_size")
+    names = ("format", "columns", "time_unit", "sort", "memory", "hash_block_size", "keep_clock")
     given = {name: getattr(spec, name) for name in names}
     for name, value in given.items():
         if value is not None and value is not False:

@@ -59,11 +59,12 @@ class WorkloadSpec:
 
     `trace` is a path or the name of a shipped workload (None: all synthetic). `format`, `columns`, `time_unit`,
     `on_bad`, `on_long`, `sort` and `memory` are those of `readers.read_trace`; the limit behind `on_long` is the
-    model's. `num_requests` None takes the whole trace (of a twin: as many as its original had). `time_scale`
-    multiplies the times of the trace: 0.5 doubles the rate. `shuffle` puts the rows' lengths in random order
-    (seeded) and leaves the arrivals in place. `hash_block_size`: the trace's `hash_ids` stand for blocks of so many
-    tokens and say what requests have in common (None: nothing is said of that). `classes` replace the service levels a
-    trace may hold; their shares must sum to 1.
+    model's. Times of a file count from its first row that is sent, unless `keep_clock` keeps the file's own clock.
+    `num_requests` None takes the whole trace (of a twin: as many as its original had). `time_scale` multiplies the
+    times of the trace: 0.5 doubles the rate. `shuffle` puts the rows' lengths in random order (seeded) and leaves the
+    arrivals in place. `hash_block_size`: the trace's `hash_ids` stand for blocks of so many tokens and say what
+    requests have in common (None: nothing is said of that). `classes` replace the service levels a trace may hold;
+    their shares must sum to 1.
     """
 
     trace: str | None = None
@@ -81,6 +82,7 @@ class WorkloadSpec:
     sort: bool = False
     memory: str | None = None
     hash_block_size: int | None = None
+    keep_clock: bool = False
 
     def __post_init__(self) -> None:
         if self.trace is not None:
@@ -95,6 +97,8 @@ class WorkloadSpec:
         checks.whole("workload.hash_block_size", self.hash_block_size, 1)
         if self.memory is not None:
             check_memory(self.memory)
+        if not isinstance(self.keep_clock, bool):
+            raise ConfigError(f"workload.keep_clock must be true or false but got {self.keep_clock!r}")
         if self.time_scale is None:
             raise ConfigError("workload.time_scale must be a number > 0 but got None")
         checks.number("workload.time_scale", self.time_scale, above=0)
@@ -118,6 +122,11 @@ class WorkloadSpec:
                 "workload.hash_block_size is for requests that are the rows of a trace with hash_ids (lengths.kind "
                 f"'trace') but got {self.hash_block_size} with lengths.kind {self.lengths.kind!r}"
                 f"{'' if self.trace else ' and no trace'}; leave it out"
+            )
+        if self.keep_clock and (self.arrivals.kind != "trace" or self.trace is None):
+            raise ConfigError(
+                "workload.keep_clock keeps the times that a trace file has, but "
+                f"{f'arrivals are {self.arrivals.kind}' if self.trace else 'workload.trace names none'}; leave it out"
             )
         if self.arrivals.kind != "trace" and self.time_scale != 1.0:
             raise ConfigError(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsim.traces.file_times import MANY_SHIFTED_NS, doubts
 from llmsim.traces.reuse import reuse_facts
 from llmsim.traces.schema import LENGTHS, Trace
 from llmsim.units import SECOND
@@ -52,6 +53,8 @@ def trace_stats(
     }
     if trace.has_arrivals:
         facts["arrivals"] = _arrival_facts(trace.requests["arrival_ns"].to_numpy())
+    if notes := doubts(trace):
+        facts["notes"] = notes
     reuse = reuse_facts(prompts or trace, hash_block_size)
     return facts if reuse is None else facts | {"prefix_cache": reuse}
 
@@ -165,8 +168,10 @@ def _arrival_lines(arrivals: dict[str, float | None] | None) -> list[str]:
     """Lines about arrivals."""
     if arrivals is None:
         return ["arrivals: none in the file (lengths only)"]
+    begin = arrivals["first_s"] or 0
+    first = "" if begin * SECOND < MANY_SHIFTED_NS else f" (the first at {begin:,.10g} s of the file's clock)"
     return [
-        f"arrivals: {_text(arrivals['span_s'])} s, {_text(arrivals['rate'])} requests/s on average, "
+        f"arrivals: {_text(arrivals['span_s'])} s{first}, {_text(arrivals['rate'])} requests/s on average, "
         f"{_text(arrivals['peak_60s_rate'])}/s in the fullest minute",
         f"burstiness (Poisson = 1): CV of gaps {_text(arrivals['gap_cv'])}, dispersion of counts "
         f"{_text(arrivals['idc_1s'])} in 1 s, {_text(arrivals['idc_60s'])} in 60 s",

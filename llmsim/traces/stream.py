@@ -18,7 +18,7 @@ from llmsim.traces.blocks import Plan
 from llmsim.traces.files import first_bytes
 from llmsim.traces.limits import check_limit
 from llmsim.traces.selection import open_twin, trace_file
-from llmsim.traces.served import Limits, shared_limit
+from llmsim.traces.served_models import Limits, shared_limit
 from llmsim.traces.spec import WorkloadSpec
 from llmsim.traces.twinfile import is_twin
 from llmsim.traces.workload import Streams, Workload, build_workload, workload_of

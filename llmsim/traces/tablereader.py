@@ -17,10 +17,12 @@ from llmsim.errors import ConfigError, TraceError
 from llmsim.traces import database, parsing
 from llmsim.traces.faults import Ledger, Rows
 from llmsim.traces.formats import TIME_UNITS, Layout, layout_of
+from llmsim.traces.hash_ids import shortened
 from llmsim.traces.limits import ON_BAD, check_limit, clip_lengths, over_limit
+from llmsim.traces.mooncake_or_guidellm import told_by_times
 from llmsim.traces.parsing import Fault, Ints, Mask, Text
 from llmsim.traces.records import Cells, Records
-from llmsim.traces.schema import COLUMNS, SLO_SECONDS
+from llmsim.traces.schema import COLUMNS, SLO_SECONDS, Clock
 
 _BLOCK = 8192
 _NEVER = int(np.iinfo(np.int64).min)
@@ -52,6 +54,8 @@ class ReadOptions:
     def layout(self, records: Records) -> Layout:
         """Where a file with the header of these records keeps its fields."""
         layout = layout_of(records.header, records.source, self.format, self.columns)
+        if self.format is None and not self.columns and self.time_unit is None:
+            return told_by_times(layout, records)
         if self.time_unit is not None and layout.time is not None:
             return replace(layout, time_unit=self.time_unit)
         return layout
@@ -68,6 +72,8 @@ class TableReader:
         self.layout = _layout(records, options)
         self.clipped = 0
         self.kept = 0
+        self.unread: tuple[str, ...] = ()
+        """Columns of the file that are not in the tables."""
         self.mixed_times = False
         """Whether a block of times that need digits came after one without: as one whole, the file has digits
         read in all rows, so it must be read once more with `exact_times`."""
@@ -83,15 +89,16 @@ class TableReader:
         TraceError, after the last block, for the first faulty row, or if no row is left.
         """
         layout = self.layout
-        hashes = ["hash_ids"] if hash_ids and "hash_ids" in self._records.header else []
-        wanted = [*([] if layout.time is None else [layout.time]), layout.prompt, layout.output]
-        for cells in self._records.blocks([*wanted, *(column for _, column in layout.extra), *hashes], block):
+        hashes = hash_ids and ("hash_ids" in self._records.header or self._records.open_ended)
+        wanted = [*_columns_of(layout), *(["hash_ids"] if hashes else [])]
+        self.unread = tuple(name for name in self._records.header if name not in wanted)
+        for cells in self._records.blocks(wanted, block):
             rows = Rows(cells, self._options.on_bad == "drop", self.ledger)
             table = self._numbers(rows, layout)
-            if self._options.max_prompt_tokens is not None:
-                table = self._limited(rows, table, layout.prompt, self._options.max_prompt_tokens)
             if hashes:
                 table["hash_ids"] = parsing.words(cells.columns["hash_ids"])
+            if self._options.max_prompt_tokens is not None:
+                table = self._limited(rows, table, layout.prompt, self._options.max_prompt_tokens)
             self.kept += int(rows.keep.sum())
             if not rows.keep.all():
                 table = table[rows.keep].reset_index(drop=True)
@@ -109,6 +116,11 @@ class TableReader:
             first = int(table["arrival_ns"].iloc[0])
             self._origin = first if self.layout.time_unit == "datetime" or first >= parsing.UNIX_TIME_NS else 0
         return table.assign(arrival_ns=table["arrival_ns"] - self._origin) if self._origin else table
+
+    @property
+    def clock(self) -> Clock:
+        """How the times were read, once the first row was."""
+        return Clock(self.layout.time_unit, self._origin or 0, self.layout.doubt)
 
     def _numbers(self, rows: Rows, layout: Layout) -> pd.DataFrame:
         """All rows as numbers, with the faults of every column settled; rows out of `rows.keep` hold no meaning."""
@@ -159,6 +171,10 @@ class TableReader:
         if on_long == "clip":
             clipped = clip_lengths(prompt, output, limit)
             self.clipped += int((clipped.changed & rows.keep).sum())
+            if "hash_ids" in table.columns:
+                shorter = clipped.changed & rows.keep
+                lengths = prompt[shorter], clipped.prompt_tokens[shorter]
+                table.loc[shorter, "hash_ids"] = shortened(table.loc[shorter, "hash_ids"].tolist(), *lengths)
             return table.assign(prompt_tokens=clipped.prompt_tokens, output_tokens=clipped.output_tokens)
         over = over_limit(prompt, output, limit)
         complaint = f"is longer than the model's limit of {limit} tokens"
@@ -167,6 +183,12 @@ class TableReader:
         faults = [Fault(reason, over[reason], column, complaint, remedy) for reason in reasons]
         rows.settle(faults, drop=on_long == "drop")
         return table
+
+
+def _columns_of(layout: Layout) -> list[str]:
+    """The columns of the file that a layout reads."""
+    time = [] if layout.time is None else [layout.time]
+    return [*time, layout.prompt, layout.output, *(column for _, column in layout.extra)]
 
 
 def _layout(records: Records, options: ReadOptions) -> Layout:

@@ -14,7 +14,7 @@ from llmsim.traces import database
 from llmsim.traces.contents import json_value
 from llmsim.traces.plainfile import PlainFile, plain_file
 from llmsim.traces.records import open_records
-from llmsim.traces.schema import Trace
+from llmsim.traces.schema import Clock, Trace
 from llmsim.traces.tablereader import ReadOptions, TableReader
 from llmsim.traces.timeorder import TimeOrder
 from llmsim.traces.twinfile import is_twin
@@ -34,6 +34,8 @@ class FileFacts:
     dropped: dict[str, int]
     clipped: int
     moved: int | None
+    clock: Clock
+    unread: tuple[str, ...]
 
 
 class TraceFile:
@@ -93,6 +95,8 @@ class TraceFile:
             dropped=reader.ledger.dropped,
             clipped=reader.clipped,
             moved=moved,
+            clock=reader.clock,
+            unread=reader.unread,
         )
 
     def whole(self, hash_ids: bool = False) -> Trace:
@@ -104,7 +108,9 @@ class TraceFile:
         assert facts is not None
         table = _joined(tables)
         if "hash_ids" in table.columns:
-            table["hash_ids"] = pd.Series([json_value(text) for text in table["hash_ids"]], dtype=object)
+            ids = [json_value(text) for text in table.pop("hash_ids")]
+            if any(value is not None for value in ids):
+                table["hash_ids"] = pd.Series(ids, dtype=object)
         return Trace(
             requests=table,
             name=self.name,
@@ -114,6 +120,8 @@ class TraceFile:
             format=facts.format,
             sha256=facts.sha256,
             moved=facts.moved,
+            clock=facts.clock,
+            unread=facts.unread,
         )
 
 

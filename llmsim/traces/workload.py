@@ -20,12 +20,13 @@ from llmsim.traces.arrivals import ArrivalsSpec, draw_arrivals, seconds_to_ns
 from llmsim.traces.classes import row_classes, with_row_models
 from llmsim.traces.contents import RowContents
 from llmsim.traces.distributions import DistributionSpec
+from llmsim.traces.file_times import FileTimes, file_times
 from llmsim.traces.lengths import LengthsSpec
 from llmsim.traces.selection import open_source, select_lengths
-from llmsim.traces.served import Limits, check_models, hold_to_own_limit, shared_limit
+from llmsim.traces.served_models import Limits, check_models, hold_to_own_limit, shared_limit
 from llmsim.traces.spec import ClassSpec, WorkloadSpec
-from llmsim.traces.totals import Totals, describe, trace_facts
 from llmsim.traces.twins import Twin
+from llmsim.traces.workload_facts import Totals, describe, trace_facts
 from llmsim.units import SECOND
 
 if TYPE_CHECKING:
@@ -91,6 +92,11 @@ class Workload:
         """Whether anything is known of what requests share."""
         return self.contents is not None
 
+    @property
+    def first_arrival_ns(self) -> int:
+        """When the first request arrives."""
+        return int(self.arrival_ns[0])
+
     def requests(self, first_id: int = 0) -> list[Request]:
         """Fresh requests with ids `first_id`, `first_id` + 1, ... in order of arrival."""
         classes = self.slo_classes
@@ -120,12 +126,12 @@ def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_
     streams = Streams.of(seed)
     count = _count(spec, source)
     drawn = select_lengths(spec, source, count, streams.lengths, shared_limit(max_model_len, spec.on_long))
-    arrival = _arrivals(spec, source, count, np.random.default_rng(streams.arrivals))
     slo_index, slo_classes = _classes(spec, source, drawn.row, count, np.random.default_rng(streams.classes))
     check_models(max_model_len, slo_classes, np.bincount(slo_index, minlength=len(slo_classes)))
     stays = hold_to_own_limit(max_model_len, spec.on_long, drawn, slo_classes, slo_index)
-    columns = arrival, drawn.prompt, drawn.output, slo_index
-    arrival, prompt, output, slo_index = columns if stays is None else (column[stays] for column in columns)
+    arrival, times = _arrivals(spec, source, count, np.random.default_rng(streams.arrivals), stays)
+    columns = drawn.prompt, drawn.output, slo_index
+    prompt, output, slo_index = columns if stays is None else (column[stays] for column in columns)
     total = Totals(
         num_requests=len(arrival),
         first_arrival_ns=int(arrival[0]),
@@ -139,7 +145,8 @@ def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_
     if isinstance(source, Twin):
         facts = trace_facts(source.name, "twin", source.rows, source.sha256)
     elif source is not None:
-        facts = trace_facts(source.name, source.format, len(source.requests), source.sha256, source.moved)
+        rows = len(source.requests)
+        facts = trace_facts(source.name, source.format, rows, source.sha256, source.moved, times)
     return Workload(
         arrival_ns=arrival,
         prompt_tokens=prompt,
@@ -149,7 +156,7 @@ def workload_of(spec: WorkloadSpec, seed: int, source: Trace | Twin | None, max_
         max_concurrency=spec.arrivals.max_concurrency,
         contents=_contents(spec, source, drawn.row, stays, prompt),
         dropped=drawn.dropped,
-        description=describe(spec, seed, max_model_len, facts, total),
+        description=describe(spec, seed, max_model_len, facts, total, times),
     )
 
 
@@ -180,19 +187,30 @@ def _contents(
     return contents.of(source.requests, kept.tolist(), prompt.tolist())
 
 
-def _arrivals(spec: WorkloadSpec, source: Trace | Twin | None, count: int, rng: np.random.Generator) -> Ints:
-    """Sorted arrival times in ns, shape (count,)."""
+def _arrivals(
+    spec: WorkloadSpec,
+    source: Trace | Twin | None,
+    count: int,
+    rng: np.random.Generator,
+    stays: NDArray[np.bool_] | None,
+) -> tuple[Ints, FileTimes | None]:
+    """Sorted arrival times in ns of the requests that stay (None: all), and what they are of a file's, if they are."""
+    if spec.arrivals.kind == "trace" and source is not None and not isinstance(source, Twin):
+        check_arrivals(spec, source.has_arrivals, count, len(source.requests), source.source)
+        own = source.requests["arrival_ns"].to_numpy()[:count]
+        factor = time_factor(spec, int(own[0]), int(own[-1]), count)
+        own = own if stays is None else own[stays]
+        times = file_times(spec, source.clock, int(own[0]), int(own[-1]), len(own), source.source)
+        return scaled(own - times.shift_ns, factor), times
     if spec.arrivals.kind != "trace":
-        return draw_arrivals(spec.arrivals, count, rng)
-    assert source is not None
-    if isinstance(source, Twin):
+        arrival = draw_arrivals(spec.arrivals, count, rng)
+    else:
+        assert isinstance(source, Twin)
         check_arrivals(spec, source.has_arrivals)
         assert source.arrivals is not None
         arrival = source.arrivals.draw(count, rng)
-    else:
-        check_arrivals(spec, source.has_arrivals, count, len(source.requests), source.source)
-        arrival = source.requests["arrival_ns"].to_numpy()[:count]
-    return scaled(arrival, time_factor(spec, int(arrival[0]), int(arrival[-1]), count))
+        arrival = scaled(arrival, time_factor(spec, int(arrival[0]), int(arrival[-1]), count))
+    return arrival if stays is None else arrival[stays], None
 
 
 def check_arrivals(spec: WorkloadSpec, has_arrivals: bool, count: int = 0, rows: int = 0, source: str = "") -> None:

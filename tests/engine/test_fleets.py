@@ -20,7 +20,7 @@ from llmsim.runs.simulation import simulate
 from llmsim.runs.text import comparison
 from llmsim.spec.run_spec import dump_run, load_runs, put, read_run
 from llmsim.studies.capacity.runs import check_rate
-from llmsim.traces.served import check_models
+from llmsim.traces.served_models import check_models
 from llmsim.traces.workload import build_workload
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -50,7 +50,7 @@ def test_equal_arrivals_keep_the_order_of_ids_and_every_prompt_has_blocks_of_its
 def test_a_run_of_the_export_serves_the_same_requests(tmp_path: Path) -> None:
     result = small()
     written = export_runs([result.save(tmp_path)], "mooncake", tmp_path / "again.jsonl")
-    again = made(workload={"trace": str(written.path)})
+    again = made(workload={"trace": str(written.path), "keep_clock": True})
     columns = ["arrival_ns", *LENGTHS, "first_token_ns", "finish_ns"]
     pd.testing.assert_frame_equal(again.requests[columns], result.requests[columns])
 

@@ -13,7 +13,7 @@ from llmsim.core.prefix.cache import PrefixCache
 from llmsim.costs.calibration import load_calibration
 from llmsim.errors import ConfigError
 from llmsim.runs.engine_settings import settled
-from llmsim.runs.replica_groups import counted_cache, groups_of
+from llmsim.runs.replica_groups import groups_of
 from llmsim.runs.text import comparison
 from llmsim.schedulers.vllm_v1 import VllmV1
 from llmsim.spec import registry
@@ -218,7 +218,7 @@ def test_an_unknown_device_is_told():
 
 def test_a_simulation_at_another_speed_finds_prefixes_too():
     (group,) = groups_of(spec(engine={"name": "vllm-0.33"}))
-    assert isinstance(counted_cache(group), PrefixCache)
+    assert isinstance(group.kv_cache(), PrefixCache)
 
 
 def test_a_live_run_refuses_what_it_does_not_have():

@@ -71,7 +71,7 @@ def test_a_round_trip_changes_nothing(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 def test_service_levels_survive_a_round_trip(tmp_path: Path, name: str) -> None:
     path = write_trace(with_classes(), tmp_path / name)
-    workload = build_workload(WorkloadSpec(trace=str(path)), 7)
+    workload = build_workload(WorkloadSpec(trace=str(path), keep_clock=True), 7)
     assert {c.name: (c.tbt_s, c.ttlt_s, c.tier, c.priority) for c in workload.slo_classes} == {
         "paying": (0.1, None, None, True),
         "free": (None, 600.0, 2, False),

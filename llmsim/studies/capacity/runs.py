@@ -16,7 +16,7 @@ from llmsim.runs.replica_groups import groups_of, limits_of
 from llmsim.runs.simulation import simulate
 from llmsim.studies.capacity.search import Found, Probe, Search
 from llmsim.traces.selection import open_source
-from llmsim.traces.served import shared_limit
+from llmsim.traces.served_models import shared_limit
 from llmsim.traces.workload import build_workload
 
 if TYPE_CHECKING:
@@ -91,6 +91,11 @@ def seeds_matter(spec: RunSpec) -> bool:
         return True
     columns = ("arrival_ns", "prompt_tokens", "output_tokens", "slo_index")
     return any((getattr(one, name) != getattr(other, name)).any() for name in columns)
+
+
+def workload_notes(spec: RunSpec) -> list[str]:
+    """What the reader of a run of this spec must know of its requests."""
+    return list(build_workload(spec.workload, spec.seed, _longest(spec)).description.get("notes", ()))
 
 
 def _longest(spec: RunSpec) -> dict[str, int]:

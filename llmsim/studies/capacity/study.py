@@ -23,6 +23,7 @@ from llmsim.studies.capacity.report import Report
 from llmsim.studies.capacity.runs import (
     Chain,
     Progress,
+    SpecAt,
     check_rate,
     check_replicas,
     probe_of,
@@ -30,6 +31,7 @@ from llmsim.studies.capacity.runs import (
     seeds_matter,
     with_rate,
     with_replicas,
+    workload_notes,
 )
 from llmsim.studies.capacity.search import Found
 from llmsim.sweep.parallel import Case, run_many
@@ -84,7 +86,7 @@ def find_capacity(
         by_seed = tuple(SeedResult(seed, answer, plan.find == "rate") for seed, answer in pairs)
         results.append(replace(result, seeds=by_seed, together=together))
     same = {own.bound_rps for own in plans}
-    return Report(plans[0] if len(same) == 1 else plan, tuple(results), varies, tuple(_notes(cases)))
+    return Report(plans[0] if len(same) == 1 else plan, tuple(results), varies, tuple(_notes(cases, spec_at)))
 
 
 def _apart(cases: Sequence[Case]) -> dict[str, RunSpec]:
@@ -124,11 +126,11 @@ def _questions(cases: Sequence[Case], plans: Sequence[Plan]) -> list[SchedulerRe
     return found
 
 
-def _notes(cases: Sequence[Case]) -> list[str]:
-    """What holds of the calibrations and lengths of these runs, whatever is found."""
+def _notes(cases: Sequence[Case], spec_at: SpecAt) -> list[str]:
+    """What holds of the calibrations and requests of these runs, whatever is found."""
     calibrations = {group.calibration.name: group.calibration for case in cases for group in groups_of(case.spec)}
-    moved = (note for case in cases for note in case.spec.workload.lengths.notes)
-    return [*unproven(list(calibrations.values())), *dict.fromkeys(moved)]
+    asked = (note for spec in _apart(cases).values() for note in workload_notes(spec_at(spec, 1)))
+    return [*unproven(list(calibrations.values())), *dict.fromkeys(asked)]
 
 
 def _checked(case: Case, plan: Plan) -> Case:

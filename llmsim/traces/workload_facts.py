@@ -11,12 +11,13 @@ import numpy as np
 
 from llmsim.core.request import NO_SLO, SloClass
 from llmsim.traces.classes import row_classes
+from llmsim.traces.file_times import FileTimes
 from llmsim.units import SECOND
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from llmsim.traces.served import Limits
+    from llmsim.traces.served_models import Limits
     from llmsim.traces.spec import WorkloadSpec
 
 
@@ -72,10 +73,19 @@ class LengthTotals:
     clipped: int = 0
 
 
-def trace_facts(name: str, kind: str, rows: int, sha256: str, moved: int | None = None) -> dict[str, Any]:
-    """What the manifest says about the trace of a workload; `moved`: rows put in another place, if it was sorted."""
+def trace_facts(
+    name: str, kind: str, rows: int, sha256: str, moved: int | None = None, times: FileTimes | None = None
+) -> dict[str, Any]:
+    """What the manifest says about the trace of a workload.
+
+    `moved`: rows put in another place, if it was sorted; `shifted_s`: seconds taken off its times, if any were.
+    """
     facts: dict[str, Any] = {"name": name, "kind": kind, "rows": rows, "sha256": sha256}
-    return facts if moved is None else facts | {"moved": moved}
+    if moved is not None:
+        facts["moved"] = moved
+    if times is not None and times.shift_ns:
+        facts["shifted_s"] = times.shift_ns / SECOND
+    return facts
 
 
 def order_notes(description: Mapping[str, Any]) -> list[str]:
@@ -85,9 +95,15 @@ def order_notes(description: Mapping[str, Any]) -> list[str]:
 
 
 def describe(
-    spec: WorkloadSpec, seed: int, max_model_len: Limits, trace: dict[str, Any] | None, total: Totals
+    spec: WorkloadSpec,
+    seed: int,
+    max_model_len: Limits,
+    trace: dict[str, Any] | None,
+    total: Totals,
+    times: FileTimes | None = None,
 ) -> dict[str, Any]:
     """What the manifest says: the specification, the seed, the trace with its digest, and what came of it."""
+    notes = [*spec.lengths.notes, *(times.notes if times is not None else ())]
     span_s = float(total.last_arrival_ns - total.first_arrival_ns) / SECOND
     return {
         "spec": _plain(asdict(spec)),
@@ -102,7 +118,7 @@ def describe(
         "output_tokens": total.output_tokens,
         "dropped": dict(total.dropped),
         "clipped": total.clipped,
-        **({"notes": notes} if (notes := spec.lengths.notes) else {}),
+        **({"notes": notes} if notes else {}),
     }
 
 
