@@ -184,8 +184,9 @@ def _verdict_words(names: Sequence[str], results: Sequence[Headline], groups: Se
         if hit:
             lines.append(f"{judged.capitalize()}: {', '.join(hit)}; {means}.")
     needed = [(s.get("saturation", {}).get("evidence") or {}).get("requests_needed") for s in summaries]
-    if few := [f"{name} (about {more:,})" for name, more in zip(names, needed, strict=True) if more]:
-        lines.append(f"Undetermined: {', '.join(few)} requests would tell whether latencies grow with their number.")
+    if few := [f"{name} (about {more:,} would)" for name, more in zip(names, needed, strict=True) if more]:
+        what = "too few requests to tell whether latencies grow with their number"
+        lines.append(f"Undetermined: {', '.join(few)}; {what}.")
     for name, summary in zip(names, summaries, strict=True):
         classes = (summary.get("slo") or {}).get("classes") or {}
         if len(classes) > 1:

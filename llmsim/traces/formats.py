@@ -195,12 +195,12 @@ def _from_map(columns: Mapping[str, str]) -> Layout:
 
 def _own_time(layout: Layout, header: Sequence[str], source: str) -> Layout:
     """Our own schema with the arrival column that the header has, if any, and the columns of classes it has."""
-    times = [name for name in ARRIVAL_UNITS if name in header]
+    times = {name: unit for name, unit in ARRIVAL_UNITS.items() if name in header}
+    times = times or {name: ARRIVAL_UNITS[name.casefold()] for name in header if name.casefold() in ARRIVAL_UNITS}
     if len(times) > 1:
         raise TraceError(f"{source}: row 1 has two arrival columns, {', '.join(times)}; keep one of them")
     extra = tuple((field, column) for field, column in layout.extra if column in header)
-    time = times[0] if times else None
-    unit = ARRIVAL_UNITS[times[0]] if times else None
+    time, unit = next(iter(times.items()), (None, None))
     return replace(layout, time=time, time_unit=unit, extra=extra)
 
 

@@ -82,6 +82,14 @@ def test_a_header_in_other_case_is_read_where_that_leaves_no_doubt(write: Write)
         assert trace.requests["arrival_ns"].tolist() == [0, 100, 1_020_040_000]
     columns = {"arrival_s": "When", "prompt_tokens": "IN", "output_tokens": "out"}
     assert rows(write("when,in,out\n1,2,3\n"), columns=columns) == [[10**9, 2, 3]]
+    for header in (str.lower, str.upper, str.title):
+        for name, times in (("arrival_s", [0, 10**9]), ("arrival_ms", [0, 10**6]), ("arrival_us", [0, 1000])):
+            body = header(f"{name},prompt_tokens,output_tokens,tier") + "\n0,5,3,0\n1,6,3,2\n"
+            trace = read_trace(write(body))
+            assert trace.requests["arrival_ns"].tolist() == times
+            assert trace.requests["tier"].tolist() == [0, 2]
+    with pytest.raises(TraceError, match="two arrival columns, ARRIVAL_S, ARRIVAL_MS"):
+        read_trace(write("ARRIVAL_S,ARRIVAL_MS,prompt_tokens,output_tokens\n0,0,5,3\n"))
     with pytest.raises(TraceError, match="no column 'IN'"):
         read_trace(write("when,in,In,out\n1,2,3,4\n"), columns=columns)
     with pytest.raises(TraceError, match="row 2, column 'PROMPT_TOKENS': '0' is not positive"):
