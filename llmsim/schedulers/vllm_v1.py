@@ -222,10 +222,9 @@ class VllmV1(Scheduler):
             if room <= 0 or places <= 0:
                 return
             hit = kv.match(request)
-            computed = hit.blocks * kv.block_size
-            chunk = tokens - computed
-            if self._threshold:
-                chunk = min(chunk, self._threshold)
+            computed = request.computed = hit.blocks * kv.block_size
+            chunk = self._chunk(request)
+            request.computed = 0  # it is not in yet
             if chunk > room:
                 if not self.enable_chunked_prefill:
                     return
