@@ -265,6 +265,7 @@ def test_every_block_is_where_vllm_has_it(random, in_flight):
         if random.random() < 0.5:
             world.all_free_blocks_agree()
     for request in [*world.decodes.members, *world.prefilling]:
+        world.now += 1
         world.leave(request, preempted=request in world.prefilling)
     world.end_those_whose_results_are_in()
     world.all_free_blocks_agree()
