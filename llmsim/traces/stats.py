@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsim.errors import ConfigError
 from llmsim.traces.file_times import MANY_SHIFTED_NS, doubts
 from llmsim.traces.reuse import reuse_facts
 from llmsim.traces.schema import LENGTHS, Trace
@@ -53,10 +54,15 @@ def trace_stats(
     }
     if trace.has_arrivals:
         facts["arrivals"] = _arrival_facts(trace.requests["arrival_ns"].to_numpy())
-    if notes := doubts(trace):
-        facts["notes"] = notes
-    reuse = reuse_facts(prompts or trace, hash_block_size)
-    return facts if reuse is None else facts | {"prefix_cache": reuse}
+    notes = list(doubts(trace))
+    try:
+        if reuse := reuse_facts(prompts or trace, hash_block_size):
+            facts["prefix_cache"] = reuse
+    except ConfigError as error:  # of its lengths and times there are facts all the same
+        if hash_block_size is not None:
+            raise
+        notes.append(f"no hit rate of an infinite prefix cache: {error}")
+    return facts | ({"notes": notes} if notes else {})
 
 
 def _length_facts(lengths: NDArray[np.int64], tokens: Floats) -> dict[str, float]:

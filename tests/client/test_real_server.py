@@ -44,7 +44,8 @@ def server(folder, model):
 
 
 def command(server, *options: str) -> list[str]:
-    where = ["--endpoint", server.url, "--model", server.model, "--wait", str(WAIT_S)]
+    model = () if "--model" in options else ("--model", server.model)
+    where = ["--endpoint", server.url, *model, "--wait", str(WAIT_S)]
     return [sys.executable, "-m", "llmsim", "bench", *where, *WORKLOAD, *options]
 
 

@@ -82,7 +82,9 @@ def test_times_that_make_no_sense_are_told_with_the_remedy(
     notes = build_workload(spec, 1).description["notes"]
     assert sum(bool(re.search(words, note)) for note in notes) == 1, notes
     trace = read_trace(spec.trace or "", **options)  # type: ignore[arg-type]
-    assert set(trace_stats(trace)["notes"]) <= set(notes), "trace stats says the same"
+    said = {note for note in trace_stats(trace)["notes"] if "prefix cache" not in note}
+    assert said
+    assert said <= set(notes), "trace stats says the same"
 
 
 PLAIN = {
