@@ -1,7 +1,8 @@
-"""`llmsim` as a shell sees it, without a process of its own: what it writes and the code it ends with."""
+"""`llmsim` as a shell sees it: what it writes and the code it ends with; and processes that heed signals."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -20,3 +21,10 @@ def typed(capfd: pytest.CaptureFixture[str], *arguments: object) -> subprocess.C
             main()
     said = capfd.readouterr()
     return subprocess.CompletedProcess(words, int(ended.value.code or 0), said.out, said.err)
+
+
+def heed_signals() -> None:
+    """For `preexec_fn`: a shell's background jobs and nohup, these tests among them perhaps, ignore some and pass that
+    on."""
+    for ignored in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(ignored, signal.SIG_DFL)

@@ -14,6 +14,7 @@ from llmsim.cli import app
 from llmsim.errors import ConfigError
 from llmsim.runs.setup import RunSetup
 from llmsim.studies.capacity import runs
+from tests.command import heed_signals
 
 LONG = [
     "simulate", "--calibration", "rtx-6000-ada/mistral-7b", "--trace", "sharegpt4", "--num-requests", "200000",
@@ -27,8 +28,7 @@ def test_a_signal_ends_a_streamed_run_and_leaves_no_draft(tmp_path, sent):
     out = tmp_path / "runs"
     running = subprocess.Popen(
         [sys.executable, "-m", "llmsim", *LONG, "--out", str(out)], stderr=subprocess.PIPE, text=True,
-        # A shell's background jobs, this test among them perhaps, ignore SIGINT and pass that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_signals,
     )  # fmt: skip
     until = time.monotonic() + 60
     while not list(out.glob(".*")) and running.poll() is None and time.monotonic() < until:

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from tests.client.real_server import ROOT, make_model, need_packages, serving
+from tests.command import heed_signals
 
 pytestmark = pytest.mark.live
 
@@ -160,8 +161,7 @@ def test_ctrl_c_keeps_what_was_measured(server, tmp_path):
     answered = server.answered()
     running = subprocess.Popen(
         command(server, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # A shell's background jobs, this test among them perhaps, ignore SIGINT and pass that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_signals,
     )  # fmt: skip
     try:
         until = time.monotonic() + WAIT_S

@@ -10,6 +10,8 @@ from contextlib import suppress
 
 import pytest
 
+from tests.command import heed_signals
+
 WITHIN_S = 30
 """Well below a second on a machine with nothing else to do."""
 
@@ -62,8 +64,7 @@ CAPACITY = [
 def test_workers_end_with_a_parent_that_is_killed(tmp_path, command, sent):
     running = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup ignore it
+        start_new_session=True, preexec_fn=heed_signals,
     )  # fmt: skip
     assert running.stdout is not None
     try:
@@ -75,3 +76,4 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path, command, sent):
     finally:
         with suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
