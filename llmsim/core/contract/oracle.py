@@ -42,7 +42,7 @@ class GuardedRequest(Request):
 
     @property
     def output_target(self) -> int:
-        """As `output_tokens`; it once was the name of what is now the core's own."""
+        """As `output_tokens`: where the request ends (`_output_target`) tells its length, too."""
         _refuse_policies("output_target")
         return self._output_target
 
