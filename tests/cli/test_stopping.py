@@ -38,7 +38,8 @@ def test_a_signal_ends_a_streamed_run_and_leaves_no_draft(tmp_path, sent):
     _, stderr = running.communicate(timeout=60)
     assert running.returncode == 128 + sent
     assert list(out.iterdir()) == []
-    assert stderr.startswith("interrupted: nothing kept of sarathi\n")
+    # --out is tried with a draft of its own before the run: a signal may come as early as that
+    assert stderr.startswith(("interrupted: nothing kept of sarathi\n", "interrupted\n", "terminated\n"))
 
 
 @pytest.mark.parametrize("options", [["--stream"], []])
